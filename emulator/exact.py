@@ -80,7 +80,7 @@ def encode(fmt: Float, number: Number, rounding: str = "rne", overflow: str = "i
         magnitude = fmt.magnitude + 1
     else:
         kept = fmt.frac_bits if precision is None else min(precision, fmt.frac_bits)
-        exponent = max(number.sig.bit_length() - 1 + number.exp, fmt.emin)
+        exponent = max(number.sig.bit_length() - 1 + number.exp, fmt.emin) if number.sig else fmt.emin
         sig = round_shift(number.negative, number.sig, exponent - kept - number.exp, rounding, random, random_bits)
         hidden = fmt.specials == "exponent"         # code 0 is already a normal number
         magnitude = (((exponent - fmt.emin - hidden) << fmt.frac_bits) + (sig << (fmt.frac_bits - kept))) << fmt.low_pad

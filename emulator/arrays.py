@@ -1,0 +1,70 @@
+"""numpy and ml_dtypes arrays <-> unsigned codes.
+
+At the public boundary arrays are typed (float16, ml_dtypes.bfloat16, ...); inside, everything is unsigned codes.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+from .errors import BadOperand
+from .formats import Float, Integer
+
+__all__ = ["carriers", "check_codes", "codes", "from_codes"]
+
+# Formats without a numpy type of their own, and the types their numbers travel in. UE4M3 ignores the sign of its carrier.
+_CARRIERS = {"tfloat32": ("float32",), "float8_ue4m3": ("float8_e4m3fn", "uint8"), "uint1": ("uint1", "bool")}
+
+
+def carriers(fmt: Float | Integer) -> tuple[np.dtype, ...]:
+    """The numpy types an array of `fmt` may have, the preferred one first; unsigned codes if it has none."""
+    found = []
+    for name in _CARRIERS.get(fmt.name, (fmt.name,)):
+        kind = getattr(ml_dtypes, name, None) or getattr(np, name, None)
+        if kind is None and name == "bool":
+            kind = np.bool_
+        if kind is not None:
+            found.append(np.dtype(kind))
+    return tuple(found) or (fmt.code_dtype,)
+
+
+def codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+    """The codes of array `x`, contiguous and in native byte order, in `fmt.code_dtype`.
+
+    `name` is what messages call the operand. Bits that the type ignores (the upper half of a float4 byte) are cleared.
+    Raises BadOperand for any other type: nothing is converted silently.
+    """
+    array = np.asarray(x)
+    allowed = carriers(fmt)
+    if array.dtype.newbyteorder("=") not in allowed:
+        some = " or ".join(dict.fromkeys(t.name for t in allowed))
+        hint = (f'Convert it first, and say how: emulator.convert({name}, "{fmt.name}", rounding="rne")'
+                if isinstance(fmt, Float) else f"Pass {name}.astype({some}) if its values fit")
+        reads = fmt.name if some == fmt.name else f"{fmt.name}, carried by {some}"
+        raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; this instruction reads {reads}. {hint}")
+    shape = array.shape
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(shape)
+    unsigned = array.view(f"u{array.dtype.itemsize}").astype(fmt.code_dtype, copy=False)
+    return unsigned & fmt.code_dtype.type((1 << fmt.bits) - 1) if fmt.bits < 8 else unsigned
+
+
+def check_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+    """`x` as contiguous native codes in `fmt.code_dtype`; any integer array whose values fit the format's bits.
+
+    Raises BadOperand, naming the first value that does not fit.
+    """
+    array = np.asarray(x)
+    if array.dtype.kind not in "ui" or array.dtype.itemsize > 8:
+        raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; codes of {fmt} are unsigned integers of {fmt.bits} bits")
+    if array.size and (array.dtype.itemsize * 8 > fmt.bits or array.dtype.kind == "i"):
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >> fmt.bits:
+            raise BadOperand(f"{name} holds {low if low < 0 else hex(high)}; codes of {fmt} lie in 0..{(1 << fmt.bits) - 1:#x}")
+    return np.ascontiguousarray(array, fmt.code_dtype).reshape(array.shape)
+
+
+def from_codes(x: np.ndarray, fmt: Float | Integer) -> np.ndarray:
+    """The typed array of the codes `x`; codes themselves where numpy and ml_dtypes have no such type."""
+    carrier = carriers(fmt)[0]
+    return x.astype(f"u{carrier.itemsize}", copy=False).view(carrier)
