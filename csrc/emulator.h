@@ -1,0 +1,85 @@
+/* The C library: tensor-core arithmetic bit for bit, in plain C11, usable on its own. A row says which arithmetic an
+ * instruction runs; its fields are those of emulator/record.py. One dot product, 1 * 1 + 1, on sm_90:
+ *
+ *     #include <stdio.h>
+ *     #include "emulator.h"
+ *     int main(void) {
+ *         const emu_format f16 = {1, 16, 1, 5, 10, 15, EMU_SPECIALS_IEEE, 0}, f32 = {1, 32, 1, 8, 23, 127, EMU_SPECIALS_IEEE, 0};
+ *         const emu_row mma_m16n8k16 = {.method = EMU_METHOD_CHAIN, .k = 16, .terms = 16, .frac = 25, .floor = -133,
+ *             .precision = 23, .rounding = EMU_ROUND_RZ, .a = f16, .b = f16, .c = f32, .d = f32};
+ *         const uint16_t a[16] = {0x3c00}, b[16] = {0x3c00};
+ *         const uint32_t c = 0x3f800000;
+ *         uint32_t d = 0;
+ *         int status = emu_dots(&mma_m16n8k16, 1, 1, 1, 16, a, b, &c, NULL, NULL, &d);
+ *         return printf("%s %08x\n", emu_why(status), (unsigned)d) < 0;        // prints: done 40000000
+ *     }
+ *
+ *     cc -std=c11 -O3 -ffp-contract=off -Icsrc example.c csrc/dot.c -lm
+ *
+ * What stands between the two `cffi` lines is also what Python sees: setup.py reads it from here.
+ * Keep to declarations, enums, structs and `#define NAME integer` there; no other preprocessor lines. */
+#ifndef EMULATOR_H
+#define EMULATOR_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin */
+
+#define EMU_VERSION 2                /* rises when anything declared here changes its meaning */
+
+int emu_version(void);               /* the EMU_VERSION that the library was compiled with */
+const char *emu_parts(void);         /* the parts compiled in, as words: "portable avx2 avx512 avx512fp16" */
+
+/* Each enum in the order of the Python table it repeats. */
+enum {                               /* exact.METHODS */
+    EMU_METHOD_CHAIN, EMU_METHOD_EXACT_GROUPS, EMU_METHOD_FP8_THROUGH_F16, EMU_METHOD_SIMT_F32, EMU_METHOD_SIMT_F16,
+    EMU_METHOD_FMA_CHAIN, EMU_METHOD_INTEGER, EMU_METHOD_XOR_POPC, EMU_METHOD_AND_POPC
+};
+enum {                               /* rounding.MODES */
+    EMU_ROUND_RNE, EMU_ROUND_RNA, EMU_ROUND_RZ, EMU_ROUND_RD, EMU_ROUND_RU, EMU_ROUND_RO, EMU_ROUND_SR
+};
+enum {                               /* rounding.OVERFLOWS */
+    EMU_OVERFLOW_INFINITY, EMU_OVERFLOW_SATURATE, EMU_OVERFLOW_IEEE, EMU_OVERFLOW_ERROR
+};
+enum {                               /* formats.SPECIALS */
+    EMU_SPECIALS_IEEE, EMU_SPECIALS_FN, EMU_SPECIALS_FNUZ, EMU_SPECIALS_FINITE, EMU_SPECIALS_EXPONENT
+};
+
+typedef struct {                     /* formats.Float or formats.Integer, as record.FORMAT_FIELDS */
+    int32_t is_float, bits, is_signed, exp_bits, frac_bits, bias, specials, low_pad;
+} emu_format;
+
+typedef struct {                     /* instructions.Instruction, as record.FIELDS */
+    int32_t method, k, terms, frac, floor, precision, rounding, saturate, block;
+    emu_format a, b, c, d, scale;
+} emu_row;
+
+enum {                               /* what emu_dots returns; emu_why says it in words */
+    EMU_DONE,
+    EMU_NO_MEMORY,
+    EMU_BAD_SHAPE,                   /* a negative size, k no multiple of row->k, scales missing */
+    EMU_BAD_ROW,                     /* a row that describes no instruction */
+    EMU_TOO_WIDE,                    /* a row whose exact sum may need more than 62 bits, or whose numbers lie too far apart */
+    EMU_NOT_IEEE                     /* a method of IEEE steps, on formats in which the host computes no such step */
+};
+const char *emu_why(int status);     /* the end of a sentence: "the C engine cannot do this row: ..." */
+
+/* D = A B + C by the instruction of that row, for `batch` independent products. All arrays are contiguous codes of 1, 2, 4
+ * or 8 bytes, the fewest that hold the format's bits; bits above those are ignored: a (batch, m, k), b (batch, n, k), that is
+ * columns of B, c and d (batch, m, n), and scale_a (batch, m, k / block), scale_b (batch, n, k / block) where the row is block
+ * scaled. k is a multiple of row->k: the instruction is repeated along it, each D being the next one's C. Computes nothing and
+ * says why for a row it cannot do exactly. Keeps no state; restores the floating-point environment. */
+int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const void *a, const void *b, const void *c,
+             const void *scale_a, const void *scale_b, void *d);
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
