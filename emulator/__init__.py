@@ -15,4 +15,7 @@ from .instructions import ARCHS, find, table
 from .matmul import matmul
 from .unit import Unit, instruction
 
+__all__ = ["ARCHS", "FORMATS", "BadGolden", "BadOperand", "EmulatorError", "EngineUnavailable", "Float", "Integer",
+           "Mismatch", "Unit", "UnknownFormat", "UnknownInstruction", "exact", "find", "instruction", "matmul",
+           "number_format", "table"]
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ from .formats import Float, Integer
 
 __all__ = ["carriers", "check_codes", "codes", "from_codes"]
 
-# Formats without a numpy type of their own, and the types their numbers travel in. UE4M3 ignores the sign of its carrier.
+# Formats without a numpy type of their own, and the types they travel in. UE4M3 ignores the sign of its carrier.
 _CARRIERS = {"tfloat32": ("float32",), "float8_ue4m3": ("float8_e4m3fn", "uint8"), "uint1": ("uint1", "bool")}
 
 
@@ -56,11 +56,13 @@ def check_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
     """
     array = np.asarray(x)
     if array.dtype.kind not in "ui" or array.dtype.itemsize > 8:
-        raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; codes of {fmt} are unsigned integers of {fmt.bits} bits")
+        raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; codes of {fmt} are unsigned integers of "
+                         f"{fmt.bits} bits")
     if array.size and (array.dtype.itemsize * 8 > fmt.bits or array.dtype.kind == "i"):
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >> fmt.bits:
-            raise BadOperand(f"{name} holds {low if low < 0 else hex(high)}; codes of {fmt} lie in 0..{(1 << fmt.bits) - 1:#x}")
+            raise BadOperand(f"{name} holds {low if low < 0 else hex(high)}; codes of {fmt} lie in "
+                             f"0..{(1 << fmt.bits) - 1:#x}")
     return np.ascontiguousarray(array, fmt.code_dtype).reshape(array.shape)
 
 

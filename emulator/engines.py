@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,21 +26,22 @@ def _exact(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray, scale_
            scale_b: np.ndarray | None, d: np.ndarray) -> None:
     blocks = ins.k // ins.block if ins.block else 0
     for batch, i, j in np.ndindex(d.shape):
-        code = c[batch, i, j]
+        code = int(c[batch, i, j])
         for step, k in enumerate(range(0, a.shape[2], ins.k)):
             block = slice(step * blocks, (step + 1) * blocks)
-            scales = (scale_a[batch, i, block], scale_b[batch, j, block]) if blocks else ((), ())  # type: ignore[index]
-            code = exact.dot(ins, a[batch, i, k:k + ins.k], b[batch, j, k:k + ins.k], code, *scales)
+            scales = [x[batch, row, block].tolist() for x, row in ((scale_a, i), (scale_b, j)) if x is not None]
+            row, column = a[batch, i, k:k + ins.k].tolist(), b[batch, j, k:k + ins.k].tolist()
+            code = exact.dot(ins, row, column, code, *scales)
         d[batch, i, j] = code
 
 
-def _numba(*args: object) -> None:
-    from . import engine_numba          # numba takes a third of a second to import: only when it is used
+def _numba(*args: Any) -> None:
+    from . import engine_numba  # numba takes a third of a second to import: only when it is used
 
     engine_numba.dots(*args)
 
 
-def _c(*args: object) -> None:
+def _c(*args: Any) -> None:
     if not engine_c.available():
         raise EngineUnavailable(f"the C engine is not available: {engine_c.why_not()}; use engine='numba'")
     engine_c.dots(*args)

@@ -39,7 +39,7 @@ NAN = Number(False, 0, 0, "nan")
 ZERO = Number(False, 0, 0)
 
 
-# --- codes and numbers ---------------------------------------------------------------------------------------------
+# --- codes and numbers -----------------------------------------------------------------------------------------------
 
 def decode(fmt: Float | Integer, code: int) -> Number:
     """The number that `code` is in `fmt` (IEEE 754-2019, section 3.4; specials by the format's policy).
@@ -90,8 +90,8 @@ def encode(fmt: Float, number: Number, rounding: str = "rne", overflow: str = "i
         return sign | magnitude
     toward_zero = rounding == "rz" or rounding == ("ru" if number.negative else "rd") or rounding == "ro"
     if overflow == "error":
-        raise BadOperand(f"{'-' * number.negative}{number.sig} * 2**{number.exp} overflows {fmt}, whose largest number is "
-                         f"code {fmt.max_code:#x}; choose overflow='saturate' or 'infinity'")
+        raise BadOperand(f"{'-' * number.negative}{number.sig} * 2**{number.exp} overflows {fmt}, whose largest number "
+                         f"is code {fmt.max_code:#x}; choose overflow='saturate' or 'infinity'")
     if overflow == "saturate" or (overflow == "ieee" and toward_zero and number.kind != "inf"):
         return sign | fmt.max_code
     if fmt.inf_code is not None:
@@ -146,7 +146,7 @@ def fma(fmt: Float, x: Number, y: Number, z: Number, rounding: str = "rne") -> N
     return decode(fmt, encode(fmt, total, rounding))
 
 
-# --- the fused sum of a matrix unit ------------------------------------------------------------------------------------
+# --- the fused sum of a matrix unit ----------------------------------------------------------------------------------
 
 class Addend(NamedTuple):
     """A number and the exponent it claims in the alignment; None claims nothing."""
@@ -219,7 +219,7 @@ def _ieee(fmt: Float, what: str, x: Number, y: Number, z: Number, rounding: str,
     return result
 
 
-# --- instructions: how a row composes a longer K -----------------------------------------------------------------------
+# --- instructions: how a row composes a longer K ---------------------------------------------------------------------
 
 Operands = Sequence[Number]
 ONE = Number(False, 1, 0)
@@ -281,7 +281,7 @@ def fp8_through_f16(ins: Instruction, a: Operands, b: Operands, c: Number, sa: O
 
 def simt_f32(ins: Instruction, a: Operands, b: Operands, c: Number, sa: Operands, sb: Operands,
              trace: list[Step] | None) -> int:
-    """mma.m8n8k4 with an F32 result on sm_80 and later: FFMA over ascending k from +0, then FADD of C (SASS of CUDA 13.0)."""
+    """mma.m8n8k4 with an F32 result on sm_80 and later: FFMA over ascending k from +0, then FADD of C (SASS)."""
     total = ZERO
     for k, (x, y) in enumerate(zip(a, b)):
         total = _ieee(ins.d, f"FFMA k {k}", x, y, total, "rne", trace)
@@ -354,7 +354,8 @@ def dot(ins: Instruction, a_codes: Sequence[int], b_codes: Sequence[int], c_code
     Raises BadOperand for wrong lengths or codes wider than their format.
     """
     if len(a_codes) != len(b_codes) or len(a_codes) > ins.k:
-        raise BadOperand(f"{len(a_codes)} codes of a and {len(b_codes)} of b; {ins} takes as many of each, at most {ins.k}")
+        raise BadOperand(f"{len(a_codes)} codes of a and {len(b_codes)} of b; {ins} takes as many of each, at most "
+                         f"{ins.k}")
     blocks = ins.k // ins.block if ins.block else 0
     if not len(scale_a) == len(scale_b) == blocks:
         raise BadOperand(f"{len(scale_a)} scales of a and {len(scale_b)} of b; {ins} takes {blocks} of each")

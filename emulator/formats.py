@@ -151,11 +151,11 @@ class Integer:
 
 def _code_dtype(bits: int) -> np.dtype:
     if bits > 64:
-        raise UnknownFormat(f"{bits}-bit codes do not fit numpy's integers; emulator.exact takes them as Python integers")
+        raise UnknownFormat(f"{bits}-bit codes do not fit numpy's integers; emulator.exact takes Python integers")
     return np.dtype(f"u{max(1, 1 << (bits - 1).bit_length() >> 3)}")
 
 
-_ROWS = [
+_ROWS: list[Float | Integer] = [
     Float("float64", 11, 52),
     Float("float32", 8, 23),
     Float("tfloat32", 8, 10, low_pad=13),
@@ -201,9 +201,9 @@ def number_format(which: str | Float | Integer | np.dtype | type) -> Float | Int
     """
     if isinstance(which, (Float, Integer)):
         return which
-    name = which if isinstance(which, str) else getattr(which, "name", None) or getattr(which, "__name__", str(which))
+    name: str = which if isinstance(which, str) else getattr(which, "name", None) or str(getattr(which, "__name__", ""))
     row = FORMATS.get(name) or FORMATS.get(ALIASES.get(name.lower(), name.lower()))
     if row is None:
         raise UnknownFormat(f"{which!r} is not a number format; the formats are {', '.join(FORMATS)} "
-                            f"(aliases: emulator formats). Make your own with emulator.Float(name, exp_bits, frac_bits, ...)")
+                            "(aliases: emulator formats). Make your own with emulator.Float(name, exp_bits, frac_bits)")
     return row

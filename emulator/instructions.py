@@ -1,8 +1,8 @@
 """Every adder, and every instruction over it, one row each; PTX names parse to rows.
 
 An Adder is silicon: how many bits of operands feed one fused sum, how many fraction bits it keeps. An Instruction is
-vocabulary: a name, a shape, formats, the adder it runs on and the method (a function of exact.py) that composes a longer
-K. What can be derived is a property. Every row says how it is known; the sources:
+vocabulary: a name, a shape, formats, the adder it runs on and the method (a function of exact.py) that composes K.
+What can be derived is a property. Every row says how it is known, by the keys of SOURCES.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from .errors import UnknownInstruction
 from .formats import Float, Integer, number_format
@@ -34,7 +35,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Adder:
-    """A fused adder: `bus` bits of each operand per sum, `frac` fraction bits kept in alignment, `carry` integer bits."""
+    """A fused adder: `bus` bits of each operand per sum, `frac` fraction bits kept, `carry` integer bits."""
 
     name: str
     bus: int
@@ -132,18 +133,20 @@ class Instruction:
         """How this row is known: `silicon: ...`, `published: ...`, `documented: ...` or `assumed: ...`."""
         captured = [f"{folder} ({rows:,} rows)" for folder, rows in captures().get((self.arch, generic(self.name)), ())]
         if captured or self.recorded:
-            return "silicon: " + ", ".join([*captured, *([f"recorded on {self.recorded} [KM]"] if self.recorded else [])])
+            return "silicon: " + ", ".join(captured + [f"recorded on {self.recorded} [KM]"] * bool(self.recorded))
         measured = [key for key in self.sources if key not in ("PTX", "SASS")]
         kind = "published" if measured else "documented" if self.sources else "assumed"
         return f"{kind}: " + (" ".join(f"[{key}]" for key in self.sources) or self.note)
 
 
-# --- the rows ----------------------------------------------------------------------------------------------------------
+# --- the rows --------------------------------------------------------------------------------------------------------
 
 _SHAPE = re.compile(r"m(\d+)n(\d+|N)k(\d+)")
 _FP8 = ("e4m3", "e5m2")
 _F8F6F4 = ("e4m3", "e5m2", "e3m2", "e2m3", "e2m1")
-_RECORDED = {"sm_70": "V100", "sm_80": "A100", "sm_86": "A2", "sm_89": "RTX 1000 Ada", "sm_90": "H100", "sm_100": "B200"}
+_RECORDED = {"sm_70": "V100", "sm_80": "A100", "sm_86": "A2", "sm_89": "RTX 1000 Ada", "sm_90": "H100",
+             "sm_100": "B200"}
+_FP4_NOTE = "[XMMA]'s reading: groups of 16, one window; [TC5] differs for C between scale and product exponents"
 _WGMMA_N = tuple(range(8, 257, 8))
 _INTEGER_N = (8, 16, 24, *range(32, 257, 16))       # PTX, "wgmma.mma_async" and "tcgen05.mma": integer and bit forms
 
@@ -173,15 +176,15 @@ def _mma(arch: str) -> list[Instruction]:
     recorded = arch in _RECORDED
     rows = []
 
-    def add(shapes: str, types: list[str] | str, *args: str, **kwargs: object) -> None:
+    def add(shapes: str, types: list[str] | str, *args: str, **kwargs: Any) -> None:
         for shape, t in itertools.product(shapes.split(), types.split() if isinstance(types, str) else types):
-            rows.append(_row(arch, "mma", shape, t, *args, **kwargs))  # type: ignore[arg-type]
+            rows.append(_row(arch, "mma", shape, t, *args, **kwargs))
 
     # m8n8k4 F16: Volta's own; Turing has a Volta-compatible path; later it is CUDA-core code
     to_f32, to_f16 = "f32.f16.f16.f32 f32.f16.f16.f16", "f16.f16.f16.f16"
     if version < 80:
         add("m8n8k4", f"{to_f32} {to_f16}", "chain", "volta", recorded=version == 70, sources="KM XMMA FHMP",
-            note="" if version == 70 else "HMMA.884: XMMA since 2.1.0 takes Volta's adder; its first version had F = 24")
+            note="" if version == 70 else "HMMA.884: [XMMA] since 2.1.0 takes Volta's adder; before, F = 24")
     else:
         add("m8n8k4", to_f32, "simt_f32", sources="SASS")
         add("m8n8k4", to_f16, "simt_f16", sources="SASS")
@@ -211,8 +214,9 @@ def _mma(arch: str) -> list[Instruction]:
     elif version in (90, 100):
         for kind in ("", "f8f6f4")[:1 + (version == 100)]:
             for t in fp8:
-                same = t.split(".")[1] == t.split(".")[2]
-                add("m16n8k32", t, "fp8_through_f16", "hopper", kind=kind, recorded=same and not kind, sources="KM SASS")
+                twins = t.split(".")[1] == t.split(".")[2]
+                add("m16n8k32", t, "fp8_through_f16", "hopper", kind=kind, recorded=twins and not kind,
+                    sources="KM SASS")
         add("m16n8k16", fp8, "fp8_through_f16", "hopper", sources="SASS",
             note="two HMMA.1688 and one IEEE add, read off the SASS for e4m3.e4m3 and e4m3.e5m2")
     elif version == 120:
@@ -221,10 +225,9 @@ def _mma(arch: str) -> list[Instruction]:
             kind="f8f6f4", sources="XMMA KM")
         add("m16n8k32", [f"f32.{ab}.f32" for ab in _pairs(_F8F6F4)], "chain", "hopper", kind="mxf8f6f4", vec=1,
             scale="ue8m0", sources="XMMA")
-        fp4 = "[XMMA]'s reading: groups of 16, one window; [TC5] differs where C lies between scale and product exponent"
         for kind, vec, scale in (("mxf4", 2, "ue8m0"), ("mxf4nvf4", 2, "ue8m0"), ("mxf4nvf4", 4, "ue4m3")):
             add("m16n8k64", "f32.e2m1.e2m1.f32", "exact_groups", "blackwell_fp4", kind=kind, vec=vec, scale=scale,
-                sources="XMMA", note=fp4)
+                sources="XMMA", note=_FP4_NOTE)
 
     # integers and bits
     clamp = "[TC5] finds one clamp of the exact sum on tcgen05; taken for mma.sync too"
@@ -259,9 +262,9 @@ def _tcgen05() -> list[Instruction]:
     """tcgen05.mma of sm_100a (PTX ISA 9.7.16). PTX names neither shape nor types there; these names do."""
     rows = []
 
-    def add(k: int, types: list[str], method: str, adder: str | None = None, **kwargs: object) -> None:
+    def add(k: int, types: list[str], method: str, adder: str | None = None, **kwargs: Any) -> None:
         for m, t in itertools.product((64, 128), types):
-            rows.append(_row("sm_100", "tcgen05.mma", f"m{m}nNk{k}", t, method, adder, **kwargs))  # type: ignore[arg-type]
+            rows.append(_row("sm_100", "tcgen05.mma", f"m{m}nNk{k}", t, method, adder, **kwargs))
 
     add(16, ["f32.f16.f16", "f16.f16.f16", "f32.bf16.bf16"], "chain", "hopper", kind="f16", sources="XMMA TC5 THOR")
     add(8, ["f32.tf32.tf32"], "chain", "hopper", kind="tf32", sources="XMMA TC5")
@@ -274,7 +277,7 @@ def _tcgen05() -> list[Instruction]:
     for kind, vec, scale in (("mxf4", 2, "ue8m0"), ("mxf4nvf4", 2, "ue8m0"), ("mxf4nvf4", 4, "ue8m0"),
                              ("mxf4nvf4", 4, "ue4m3")):
         add(64, ["f32.e2m1.e2m1"], "exact_groups", "blackwell_fp4", kind=kind, vec=vec, scale=scale, sources="XMMA TC5",
-            note="[XMMA]'s reading: groups of 16, one window; [TC5] differs where C lies between scale and product exponent")
+            note=_FP4_NOTE)
     return rows
 
 
@@ -295,7 +298,7 @@ def table(arch: str) -> dict[str, Instruction]:
     return {row.name: row for row in rows}
 
 
-# --- names -------------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------------------
 
 _NOISE = {"sync", "aligned", "row", "col", "block_scale", "mma_async", "cta_group::1"}
 
@@ -333,10 +336,14 @@ def legal_n(row: Instruction) -> tuple[int, ...]:
     return tuple(x for x in n if x % 16 == 0) if row.m == 128 and not row.block else n
 
 
+def _list(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def find(arch: str, name: str) -> Instruction:
     """The row of `name` on `arch`: `mma.m16n8k16.f32.f16.f16.f32`, `wgmma.m64n8k32.f32.e4m3.e4m3`, ...
 
-    Full PTX spellings (`mma.sync.aligned.m16n8k16.row.col...`) and architecture aliases (`h100`, `sm_90a`) are accepted.
+    Full PTX spellings (`mma.sync.aligned.m16n8k16.row.col...`) and architecture aliases (`h100`) are accepted.
     Raises UnknownInstruction, naming what the architecture takes instead.
     """
     rows = table(arch)
@@ -346,11 +353,11 @@ def find(arch: str, name: str) -> Instruction:
     shape = _SHAPE.search(wanted)
     if row is not None and shape and shape[2] != "N":
         n = int(shape[2])
-        if n not in legal_n(row):
-            raise UnknownInstruction(f"{name}: n = {n} is not legal; {row.name} takes n = {', '.join(map(str, legal_n(row)))}")
-        return replace(row, n=n, name=wanted)
+        if n in legal_n(row):
+            return replace(row, n=n, name=wanted)
+        raise UnknownInstruction(f"{name}: n = {n} is not legal; {row.name} takes n = {_list(legal_n(row))}")
     if row is not None:
-        raise UnknownInstruction(f"{name}: say which n; {row.name} takes n = {', '.join(map(str, legal_n(row)))}")
+        raise UnknownInstruction(f"{name}: say which n; {row.name} takes n = {_list(legal_n(row))}")
     elsewhere = [other for other in ARCHS if generic(wanted) in table(other)]
     where = f"it exists on {', '.join(elsewhere)}" if elsewhere else "no architecture has it"
     if ".sp" in name or "sparse" in name:
@@ -361,7 +368,7 @@ def find(arch: str, name: str) -> Instruction:
                              f"{', '.join(near)} (emulator instructions {arch})")
 
 
-# --- evidence from captured vectors --------------------------------------------------------------------------------------
+# --- evidence from captured vectors ----------------------------------------------------------------------------------
 
 def golden_root() -> Path | None:
     """The folder of golden vectors: EMULATOR_GOLDEN, or golden/ beside the package in a checkout; None without one."""
@@ -371,7 +378,7 @@ def golden_root() -> Path | None:
 
 @cache
 def captures() -> dict[tuple[str, str], list[tuple[str, int]]]:
-    """(arch, generic name) -> folders with vectors captured on silicon and their rows, from the manifests in golden/."""
+    """(arch, generic name) -> folders with vectors captured on silicon and their rows, from golden/*/machine.json."""
     found: dict[tuple[str, str], list[tuple[str, int]]] = {}
     root = golden_root()
     for manifest in sorted(root.glob("*/machine.json")) if root else ():

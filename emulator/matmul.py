@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import arrays
@@ -11,7 +13,7 @@ from .unit import Unit
 __all__ = ["matmul"]
 
 
-def matmul(a: object, b: object, c: object = None, *, on: Unit, engine: str | None = None) -> np.ndarray:
+def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, engine: str | None = None) -> np.ndarray:
     """a (..., M, K) times b (..., K, N) plus c (..., M, N) or None for zeros, by instruction `on`, in ascending k.
 
     M, N and K are free: edge tiles do not change the bits of what is inside, and a tail of K is filled with zeros. Each
@@ -31,4 +33,4 @@ def matmul(a: object, b: object, c: object = None, *, on: Unit, engine: str | No
     tail = (0, -a.shape[-1] % on.k if a.shape[-1] else on.k)
     a = np.pad(a, [(0, 0)] * (a.ndim - 1) + [tail])
     b = np.pad(np.swapaxes(b, -1, -2), [(0, 0)] * (b.ndim - 1) + [tail])
-    return arrays.from_codes(on._run(a, b, c, None, None, engine), on.d)
+    return arrays.from_codes(on.run(a, b, c, engine=engine), on.d)
