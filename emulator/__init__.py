@@ -1,6 +1,7 @@
 """Accelerator number hardware, bit for bit: number formats, and matrix units instruction by instruction."""
 
-from . import exact
+from . import exact, golden
+from .compare import Comparison, compare
 from .errors import (
     BadGolden,
     BadOperand,
@@ -10,12 +11,13 @@ from .errors import (
     UnknownFormat,
     UnknownInstruction,
 )
+from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, number_format
 from .instructions import ARCHS, find, table
 from .matmul import matmul
 from .unit import Unit, instruction
 
-__all__ = ["ARCHS", "FORMATS", "BadGolden", "BadOperand", "EmulatorError", "EngineUnavailable", "Float", "Integer",
-           "Mismatch", "Unit", "UnknownFormat", "UnknownInstruction", "exact", "find", "instruction", "matmul",
-           "number_format", "table"]
+__all__ = ["ARCHS", "FORMATS", "BadGolden", "BadOperand", "Comparison", "EmulatorError", "EngineUnavailable", "Explanation",
+           "Float", "Integer", "Mismatch", "Unit", "UnknownFormat", "UnknownInstruction", "compare", "exact", "explain",
+           "find", "golden", "instruction", "matmul", "number_format", "table"]
 __version__ = "0.1.0"

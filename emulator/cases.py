@@ -1,9 +1,10 @@
 """Test operands for one instruction: codes that look where tensor cores differ.
 
-Uniform random bits almost never meet an alignment edge, a tie or the exponent floor, so most classes here aim: exponents kept
-within the adder's window, products that cancel, sums that end exactly between two results. The `probe` class holds directed
-vectors, each of which settles one question about a datapath (how many bits, which order, where the floor is, what becomes of
-NaN, signed zeros, overflow). The capture tool runs these operands on silicon, the tests through every engine.
+Uniform random bits almost never meet an alignment edge, a tie or the exponent floor, so most classes here aim:
+exponents kept within the adder's window, products that cancel, sums that end exactly between two results. The `probe`
+class holds directed vectors, each of which settles one question about a datapath (how many bits, which order, where
+the floor is, what becomes of NaN, signed zeros, overflow). The capture tool runs these operands on silicon, the tests
+through every engine.
 """
 
 from __future__ import annotations
@@ -20,15 +21,27 @@ from .formats import Float, Integer
 
 __all__ = ["CLASSES", "Cases", "code_of", "generate", "probe_tiles"]
 
-CLASSES = ("probe", "random", "close", "cancel", "align-edge", "tie", "carry", "subnormal", "overflow", "nan", "zero-sign")
+CLASSES = (
+    "probe",
+    "random",
+    "close",
+    "cancel",
+    "align-edge",
+    "tie",
+    "carry",
+    "subnormal",
+    "overflow",
+    "nan",
+    "zero-sign",
+)
 
 
 @dataclass(frozen=True)
 class Cases:
     """Operands as unsigned codes for N tiles.
 
-    a (N, m, k), b (N, k, n), c (N, m, n); scale_a (N, m, k/block) and scale_b (N, k/block, n), or None; why (N,) uint8 is an
-    index into `classes`, the names of the case classes.
+    a (N, m, k), b (N, k, n), c (N, m, n); scale_a (N, m, k/block) and scale_b (N, k/block, n), or None; why (N,) uint8
+    is an index into `classes`, the names of the case classes.
     """
 
     a: np.ndarray
@@ -44,11 +57,11 @@ class Cases:
 
 
 def generate(ins: Any, tiles: int, seed: int = 0, probes: bool = True) -> Cases:
-    """`tiles` tiles of operands for an instruction row: the directed probes first (at most two thirds of the tiles, none
-    with probes=False), then every class in turn. The same arguments give the same codes.
+    """`tiles` tiles of operands for an instruction row: the directed probes first (at most two thirds of the tiles,
+    none with probes=False), then every class in turn. The same arguments give the same codes.
     """
     rng = np.random.default_rng([seed, zlib.crc32(ins.name.encode())])
-    parts: list[tuple[np.ndarray, ...]] = []
+    parts: list[tuple[Any, ...]] = []
     why: list[int] = []
     if probes:
         directed = _pack(ins, _probes(ins))[: tiles * 2 // 3]
@@ -63,8 +76,9 @@ def generate(ins: Any, tiles: int, seed: int = 0, probes: bool = True) -> Cases:
             operands = (_integers if integer else _FLOATS[name])(rng, ins, count, name)
             parts += zip(*operands, *_scales(rng, ins, count, name))
             why += [CLASSES.index(name)] * count
-    stacked = [np.stack([part[i] for part in parts]) if parts[0][i] is not None else None for i in range(5)]
-    return Cases(*stacked, why=np.array(why, np.uint8))  # type: ignore[arg-type]
+    stacked: list[Any] = [None if same[0] is None else np.stack(same) for same in zip(*parts)]
+    a, b, c, scale_a, scale_b = stacked
+    return Cases(a, b, c, scale_a, scale_b, np.array(why, np.uint8))
 
 
 def probe_tiles(ins: Any) -> int:
@@ -74,9 +88,10 @@ def probe_tiles(ins: Any) -> int:
 
 # ------------------------------------------------------------------------------------------------ codes from fields
 
+
 def _assemble(f: Float, negative: np.ndarray, exp: np.ndarray, frac: np.ndarray) -> np.ndarray:
-    """Codes of +-(1 + frac / 2**frac_bits) * 2**exp, cut to what the format holds: low exponents become subnormals (or zero),
-    high ones the largest finite exponent. Arrays of one shape.
+    """Codes of +-(1 + frac / 2**frac_bits) * 2**exp, cut to what the format holds: low exponents become subnormals
+    (or zero), high ones the largest finite exponent. Arrays of one shape.
     """
     exp = np.clip(exp, f.emin - f.frac_bits, f.emax).astype(np.int64)
     sig = (np.uint64(1 << f.frac_bits) | frac.astype(np.uint64)) >> np.maximum(f.emin - exp, 0).astype(np.uint64)
@@ -85,6 +100,10 @@ def _assemble(f: Float, negative: np.ndarray, exp: np.ndarray, frac: np.ndarray)
     magnitude = sig + (np.maximum(exp - f.emin, 0).astype(np.uint64) << np.uint64(f.frac_bits))
     magnitude = np.minimum(magnitude, np.uint64(f.max_code >> f.low_pad)) << np.uint64(f.low_pad)
     return (magnitude | np.where(negative, np.uint64(f.sign), np.uint64(0))).astype(f.code_dtype)
+
+
+def _coin(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.random(shape) < 0.5
 
 
 def _bits(rng: np.random.Generator, bits: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -99,7 +118,7 @@ def _fracs(rng: np.random.Generator, f: Float, shape: tuple[int, ...]) -> np.nda
 
 def _draw(rng: np.random.Generator, f: Float, exp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Codes of random sign and fraction with these exponents (broadcast to `shape`)."""
-    return _assemble(f, rng.random(shape) < 0.5, np.broadcast_to(exp, shape), _fracs(rng, f, shape))
+    return _assemble(f, _coin(rng, shape), np.broadcast_to(exp, shape), _fracs(rng, f, shape))
 
 
 def _uniform(rng: np.random.Generator, f: Float, shape: tuple[int, ...]) -> np.ndarray:
@@ -117,7 +136,7 @@ def _sprinkle(rng: np.random.Generator, f: Float, x: np.ndarray, share: float) -
     """Turn a share of the codes into signed zeros, and the same share into subnormals."""
     if f.specials == "exponent":
         return x
-    sign = np.where(rng.random(x.shape) < 0.5, np.uint64(f.sign if f.has_negative_zero else 0), np.uint64(0))
+    sign = np.where(_coin(rng, x.shape), np.uint64(f.sign if f.has_negative_zero else 0), np.uint64(0))
     zero = sign.astype(x.dtype)
     tiny = ((_bits(rng, f.frac_bits, x.shape) << np.uint64(f.low_pad)) | sign).astype(x.dtype)
     if f.specials == "fnuz":
@@ -132,6 +151,7 @@ def _negated(f: Float, x: np.ndarray) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------------ the float classes
 
+
 def _window(ins: Any) -> int:
     """Fraction bits the adder keeps below the largest addend, as far as the row says."""
     frac = getattr(getattr(ins, "adder", None), "frac", None)
@@ -144,9 +164,12 @@ def _windows(rng: np.random.Generator, ins: Any, tiles: int) -> np.ndarray:
     return np.where(rng.random((tiles, 1, 1)) < 0.75, own, rng.choice([own, 13, 23, 24, 25], (tiles, 1, 1)))
 
 
-def _bases(rng: np.random.Generator, ins: Any, tiles: int, low: int | None = None, high: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Exponents for A and B, (tiles, 1, 1) each, whose sum lies in [low, high] as far as the formats allow (by default where
-    sums of products stay finite and normal in D)."""
+def _bases(
+    rng: np.random.Generator, ins: Any, tiles: int, low: int | None = None, high: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents for A and B, (tiles, 1, 1) each, whose sum lies in [low, high] as far as the formats allow (by
+    default where sums of products stay finite and normal in D).
+    """
     low = ins.d.emin if low is None else low
     high = ins.d.emax - 6 if high is None else high
     low = min(max(low, ins.a.emin + ins.b.emin), ins.a.emax + ins.b.emax)
@@ -162,13 +185,22 @@ def _shapes(ins: Any, tiles: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def _random(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
-    """Uniform bit patterns; C uniform, near the products, or zero."""
+    """Uniform bit patterns, in every other tile with exponents low enough that sums stay finite; C uniform, near the
+    products, or zero.
+    """
     sa, sb, sc = _shapes(ins, tiles)
-    high = min(ins.a.emax + ins.b.emax, ins.d.emax)
-    near = _draw(rng, ins.c, high - rng.integers(0, 30, sc), sc)
+    most_a = min(ins.a.emax, (ins.d.emax - 6) // 2)
+    most_b = min(ins.b.emax, ins.d.emax - 6 - most_a)
+    wide = np.arange(tiles)[:, None, None] % 2 == 1
+
+    def operand(f: Float, most: int, shape: tuple[int, ...]) -> np.ndarray:
+        lower = _draw(rng, f, rng.integers(max(f.emin, -40), most, shape, endpoint=True), shape)
+        return np.where(wide, _uniform(rng, f, shape), lower)
+
+    near = _draw(rng, ins.c, most_a + most_b - rng.integers(0, 30, sc), sc)
     pick = rng.random(sc)
     c = np.where(pick < 0.25, _uniform(rng, ins.c, sc), np.where(pick < 0.8, near, near.dtype.type(0)))
-    return _uniform(rng, ins.a, sa), _uniform(rng, ins.b, sb), c
+    return operand(ins.a, most_a, sa), operand(ins.b, most_b, sb), c
 
 
 def _close(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
@@ -225,15 +257,20 @@ def _align_edge(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tu
     a = _draw(rng, ins.a, low_a + rng.integers(-1, 2, sa), sa)
     b = _draw(rng, ins.b, low_b + rng.integers(-1, 2, sb), sb)
     where = int(rng.integers(ins.k))
-    a[:, :, where], b[:, where] = _draw(rng, ins.a, exp_a[:, :, 0], (tiles, ins.m)), _draw(rng, ins.b, exp_b[:, 0], (tiles, ins.n))
+    a[:, :, where], b[:, where] = (
+        _draw(rng, ins.a, exp_a[:, :, 0], (tiles, ins.m)),
+        _draw(rng, ins.b, exp_b[:, 0], (tiles, ins.n)),
+    )
     near = np.where(rng.random(sc) < 0.3, 0, -window) + rng.integers(-1, 2, sc)
     return _sprinkle(rng, ins.a, a, 0.05), b, _sprinkle(rng, ins.c, _draw(rng, ins.c, exp_a + exp_b + near, sc), 0.15)
 
 
 def _tie(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
-    """A sum halfway between two results, a hair above or a hair below: product, half of its last bit, and a tiny third."""
+    """A sum halfway between two results, a hair above or a hair below: product, half of its last bit, a tiny third."""
     sa, sb, sc = _shapes(ins, tiles)
-    exp_a, exp_b = _bases(rng, ins, tiles, low=min(ins.a.emin + ins.b.emin + ins.d.frac_bits + 2, ins.a.emax + ins.b.emax))
+    exp_a, exp_b = _bases(
+        rng, ins, tiles, low=min(ins.a.emin + ins.b.emin + ins.d.frac_bits + 2, ins.a.emax + ins.b.emax)
+    )
     a, b = np.zeros(sa, ins.a.code_dtype), _draw(rng, ins.b, exp_b, sb)
     one = np.zeros((tiles, 1, ins.n), np.uint64)
     kept = np.uint64((1 << ins.a.frac_bits) - 1 & ~1)
@@ -241,17 +278,20 @@ def _tie(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.
     for k, down in zip(order, (0, ins.d.frac_bits + 1, ins.d.frac_bits + 3)):
         low_a, low_b = _split(np.full((tiles, 1, 1), down), exp_a, exp_b, ins) if down else (exp_a, exp_b)
         shape = (tiles, ins.m, 1)
-        frac = _bits(rng, ins.a.frac_bits, shape) & kept if not down else np.zeros(shape, np.uint64)
-        column = _assemble(ins.a, rng.random(shape) < 0.5, np.broadcast_to(low_a, shape), frac)
-        a[:, :, k : k + 1] = np.where(rng.random(shape) < (0.3 if down > ins.d.frac_bits + 1 else 0), column.dtype.type(0), column)
-        b[:, k : k + 1] = _assemble(ins.b, rng.random(one.shape) < 0.5, np.broadcast_to(low_b, one.shape), one)
+        frac = np.zeros(shape, np.uint64) if down else _bits(rng, ins.a.frac_bits, shape) & kept
+        column = _assemble(ins.a, _coin(rng, shape), np.broadcast_to(low_a, shape), frac)
+        a[:, :, k : k + 1] = np.where(
+            rng.random(shape) < (0.3 if down > ins.d.frac_bits + 1 else 0), column.dtype.type(0), column
+        )
+        b[:, k : k + 1] = _assemble(ins.b, _coin(rng, one.shape), np.broadcast_to(low_b, one.shape), one)
     total = np.broadcast_to(exp_a + exp_b, sc)
-    half = _assemble(ins.c, rng.random(sc) < 0.5, total - ins.d.frac_bits - rng.integers(0, 3, sc), np.zeros(sc, np.uint64))
+    half = _assemble(ins.c, _coin(rng, sc), total - ins.d.frac_bits - rng.integers(0, 3, sc), np.zeros(sc, np.uint64))
     return a, b, np.where(rng.random(sc) < 0.6, half.dtype.type(0), half)
 
 
 def _carry(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
     """All of one sign and near the largest significand: the sum grows as far as it can."""
+
     def near_full(f: Float, exp: np.ndarray, shape: tuple[int, ...], negative: np.ndarray) -> np.ndarray:
         top = (1 << f.frac_bits) - 1
         frac = np.maximum(top - rng.integers(0, 3, shape), 0)
@@ -261,7 +301,7 @@ def _carry(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[n
     exp_a, exp_b = _bases(rng, ins, tiles)
     negative = rng.random((tiles, ins.m, 1)) < 0.5
     lower = rng.integers(0, 2, (tiles, 1, 1)) * rng.integers(0, 3, sa)
-    a, b = near_full(ins.a, exp_a - lower, sa, negative), near_full(ins.b, exp_b, sb, np.False_)
+    a, b = near_full(ins.a, exp_a - lower, sa, negative), near_full(ins.b, exp_b, sb, np.array(False))
     return a, b, near_full(ins.c, exp_a + exp_b + rng.integers(-2, 3, sc), sc, negative)
 
 
@@ -273,7 +313,7 @@ def _subnormal(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tup
     a = _sprinkle(rng, ins.a, _draw(rng, ins.a, exp_a + rng.integers(-4, 3, sa), sa), 0.15)
     b = _sprinkle(rng, ins.b, _draw(rng, ins.b, exp_b + rng.integers(-4, 3, sb), sb), 0.05)
     c = _draw(rng, ins.c, last + rng.integers(-1, ins.d.frac_bits + 3, sc), sc)
-    return a, b, np.where(rng.random(sc) < 0.5, c.dtype.type(0), c)
+    return a, b, np.where(_coin(rng, sc), c.dtype.type(0), c)
 
 
 def _overflow(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
@@ -288,7 +328,7 @@ def _overflow(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tupl
 
 
 def _nan(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
-    """The close class with a few NaN (any payload) and infinities: at most one per row of A, column of B, element of C."""
+    """The close class with a few NaN (any payload) and infinities: at most one per row of A and column of B."""
     a, b, c = _close(rng, ins, tiles, name)
     columns = np.ascontiguousarray(b.swapaxes(1, 2)).reshape(-1, ins.k)
     for f, x, count in ((ins.a, a.reshape(-1, ins.k), 0.4), (ins.b, columns, 0.15), (ins.c, c.reshape(-1, 1), 0.1)):
@@ -299,7 +339,7 @@ def _nan(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.
         picked = np.uint64((f.max_code >> f.low_pad) + 1) + _below(rng, space, rows.shape)
         infinite = rng.random(rows.shape) < 0.5
         picked = np.where(infinite, np.uint64((f.inf_code or f.nan_code) >> f.low_pad), picked) << np.uint64(f.low_pad)
-        picked |= np.where(rng.random(rows.shape) < 0.5, np.uint64(f.sign), np.uint64(0))
+        picked |= np.where(_coin(rng, rows.shape), np.uint64(f.sign), np.uint64(0))
         x[rows, rng.integers(0, x.shape[1], rows.shape)] = picked.astype(x.dtype)
     return a, np.ascontiguousarray(columns.reshape(tiles, ins.n, ins.k).swapaxes(1, 2)), c
 
@@ -310,19 +350,29 @@ def _below(rng: np.random.Generator, limit: int, shape: tuple[int, ...]) -> np.n
 
 def _zero_sign(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
     """Signed zeros, ones and the smallest numbers: which zero comes out?"""
+
     def pick(f: Float, shape: tuple[int, ...], ones: float) -> np.ndarray:
         magnitude = np.where(rng.random(shape) < ones, np.uint64(code_of(f, 1) or 0), np.uint64(0))
         magnitude = np.where(rng.random(shape) < 0.05, np.uint64(1 << f.low_pad), magnitude)
         sign = np.uint64(f.sign if f.has_negative_zero else 0)
-        return (magnitude | np.where(rng.random(shape) < 0.5, sign, np.uint64(0))).astype(f.code_dtype)
+        return (magnitude | np.where(_coin(rng, shape), sign, np.uint64(0))).astype(f.code_dtype)
 
     sa, sb, sc = _shapes(ins, tiles)
     return pick(ins.a, sa, 0.25), pick(ins.b, sb, 0.4), pick(ins.c, sc, 0.1)
 
 
 _FLOATS: dict[str, Callable[[np.random.Generator, Any, int, str], tuple[np.ndarray, ...]]] = {
-    "random": _random, "close": _close, "cancel": _cancel, "align-edge": _align_edge, "tie": _tie, "carry": _carry,
-    "subnormal": _subnormal, "overflow": _overflow, "nan": _nan, "zero-sign": _zero_sign}
+    "random": _random,
+    "close": _close,
+    "cancel": _cancel,
+    "align-edge": _align_edge,
+    "tie": _tie,
+    "carry": _carry,
+    "subnormal": _subnormal,
+    "overflow": _overflow,
+    "nan": _nan,
+    "zero-sign": _zero_sign,
+}
 
 
 def _scales(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[Iterable[Any], Iterable[Any]]:
@@ -345,9 +395,12 @@ def _scales(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[
 
 # ---------------------------------------------------------------------------------------------- the integer classes
 
+
 def _integers(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
-    """random: uniform. carry: only extreme values. overflow: C near the ends of its range. cancel: both, with the sign of A
-    changing half way through k, so that a sum that clamps on the way shows."""
+    """random: uniform. carry: only extreme values. overflow: C near the ends of its range. cancel: both, with the
+    sign of A changing half way through k, so that a sum that clamps on the way shows.
+    """
+
     def uniform(f: Integer, shape: tuple[int, ...]) -> np.ndarray:
         return _bits(rng, f.bits, shape).astype(f.code_dtype)
 
@@ -359,7 +412,7 @@ def _integers(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tupl
     sa, sb, sc = _shapes(ins, tiles)
     if name == "random":
         small = rng.integers(-(1 << 16), 1 << 16, sc).astype(np.int32).view(np.uint32)
-        return uniform(ins.a, sa), uniform(ins.b, sb), np.where(rng.random(sc) < 0.5, small, uniform(ins.c, sc))
+        return uniform(ins.a, sa), uniform(ins.b, sb), np.where(_coin(rng, sc), small, uniform(ins.c, sc))
     a, b = extreme(ins.a, sa), extreme(ins.b, sb)
     if name == "cancel":
         ends = np.array([ins.a.max, ins.a.min if ins.a.signed else 0], np.int64) & ((1 << ins.a.bits) - 1)
@@ -371,11 +424,12 @@ def _integers(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tupl
         a, b = np.where(mixed, uniform(ins.a, sa), a), np.where(mixed, uniform(ins.b, sb), b)
     reach = 2 * ins.k * (ins.a.max + 1) * (ins.b.max + 1)
     near = rng.integers(0, reach, sc)
-    c = np.where(rng.random(sc) < 0.5, ins.c.max - near, ins.c.min + near) if name != "carry" else near - reach // 2
+    c = np.where(_coin(rng, sc), ins.c.max - near, ins.c.min + near) if name != "carry" else near - reach // 2
     return a, b, c.astype(np.int32).view(np.uint32)
 
 
 # -------------------------------------------------------------------------------------------------------- the probes
+
 
 class Raw(int):
     """A code given as it is."""
@@ -407,17 +461,23 @@ def code_of(f: Float | Integer, x: Number) -> int | None:
 
 
 def _factors(ins: Any, product: Product) -> tuple[int, int] | None:
-    """Codes of a and b whose product it is: as given if a pair, else b a power of two as near 1 as the formats allow."""
+    """Codes of a and b whose product it is: as given if a pair, else b a power of two: both normal if they
+    can be, and b as near 1 as the formats allow."""
     if isinstance(product, tuple):
         a, b = code_of(ins.a, product[0]), code_of(ins.b, product[1])
         return None if a is None or b is None else (a, b)
     if isinstance(ins.a, Integer):
         return _factors(ins, (product, 1))
-    top = Fraction(product).numerator.bit_length() - Fraction(product).denominator.bit_length()
+    product = Fraction(product)
+    top = product.numerator.bit_length() - product.denominator.bit_length()
     low, high = ins.b.emin - ins.b.frac_bits, ins.b.emax
     least, most = top - ins.a.emax - 1, top - ins.a.emin + ins.a.frac_bits + 1  # outside, no a can be right
-    for exp in sorted(range(max(low, least), min(high, most) + 1), key=abs) if min(abs(least), abs(most)) or least > 0 else ():
-        a, b = code_of(ins.a, Fraction(product) / Fraction(2) ** exp), code_of(ins.b, Fraction(2) ** exp)
+
+    def preference(exp: int) -> tuple[bool, int]:
+        return exp < ins.b.emin or top - exp < ins.a.emin, abs(exp)
+
+    for exp in sorted(range(max(low, least), min(high, most) + 1), key=preference):
+        a, b = code_of(ins.a, product / _two(exp)), code_of(ins.b, _two(exp))
         if a is not None and b is not None:
             return a, b
     return None
@@ -428,9 +488,17 @@ class _Probes:
     """Dot products a . b + c as codes; those an instruction cannot state are left out."""
 
     ins: Any
-    rows: list[tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    rows: list[tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]] = field(
+        default_factory=list
+    )
 
-    def add(self, products: Mapping[int, Product], c: Number = 0, scale_a: Iterable[Number] = (), scale_b: Iterable[Number] = ()) -> None:
+    def add(
+        self,
+        products: Mapping[int, Product],
+        c: Number = 0,
+        scale_a: Iterable[Number] = (),
+        scale_b: Iterable[Number] = (),
+    ) -> None:
         ins = self.ins
         one = code_of(ins.b, 1)
         a, b = [0] * ins.k, [one or 0] * ins.k
@@ -440,9 +508,9 @@ class _Probes:
                 return
             a[k], b[k] = both
         code = code_of(ins.c, c)
-        scales = []
+        scales: list[tuple[Any, ...]] = []
         for given in (scale_a, scale_b):
-            chunks = [code_of(ins.scale, 1)] * (ins.k // ins.block) if ins.scale else []
+            chunks: list[int | None] = [code_of(ins.scale, 1)] * (ins.k // ins.block) if ins.scale else []
             for j, x in enumerate(given if chunks else ()):
                 if j < len(chunks):
                     chunks[j] = code_of(ins.scale, x)
@@ -460,7 +528,10 @@ def _pack(ins: Any, probes: _Probes) -> list[tuple[np.ndarray | None, ...]]:
             shapes = (ins.m, ins.k), (ins.k, ins.n), (ins.m, ins.n)
             tile: list[np.ndarray | None] = [np.zeros(s, f.code_dtype) for s, f in zip(shapes, (ins.a, ins.b, ins.c))]
             chunks = ins.k // ins.block if ins.scale else 0
-            tile += [np.full(s, code_of(ins.scale, 1), np.uint8) if chunks else None for s in ((ins.m, chunks), (chunks, ins.n))]
+            tile += [
+                np.full(s, code_of(ins.scale, 1), np.uint8) if chunks else None
+                for s in ((ins.m, chunks), (chunks, ins.n))
+            ]
             tiles.append(tuple(tile))
             row, columns = 0, {}
         column = columns.setdefault((b, scale_b), len(columns))
@@ -499,7 +570,7 @@ def _probe_window(p: _Probes) -> None:
     ins, window = p.ins, _window(p.ins)
     top = min(14, ins.a.emax + ins.b.emax)
     big = _two(top)
-    for i in range(ins.k):
+    for i in range(ins.k if ins.k > 2 else 0):
         x, y = [k for k in range(ins.k) if k != i][:2]
         for down in (window, window + 1):
             p.add({x: big, y: -big, i: _two(top - down)})
@@ -511,7 +582,14 @@ def _probe_window(p: _Probes) -> None:
         p.add({0: big, 1: -big, 2: -3 * _two(top - down - 1)})
         p.add({0: big, 1: -big, 2: _two(top - down), 3: _two(top - down)})
         half = Fraction(3, 2)
-        p.add({0: (half * _two(6), half * _two(7)), 1: (-half * _two(6), half * _two(7)), 2: _two(13 - down), 3: _two(14 - down)})
+        p.add(
+            {
+                0: (half * _two(6), half * _two(7)),
+                1: (-half * _two(6), half * _two(7)),
+                2: _two(13 - down),
+                3: _two(14 - down),
+            }
+        )
         # A subnormal operand: does its product count with the raw or the normalised exponent?
         least = _two(ins.a.emin - ins.a.frac_bits)
         for high in range(min(15, ins.b.emax), 0, -7):
@@ -535,11 +613,11 @@ def _probe_order(p: _Probes) -> None:
         for j in range(ins.k):
             p.add({k: (_two(x), _two(x)) if k == j else (_two(y), _two(y)) for k in range(ins.k)}, c=-_two(2 * x))
     for top, s in ((26, 0), (12, -14), (14, -14), (10, -10)):
-        x = _two(top // 2)
+        big = _two(top // 2)
         for plus, minus, first, second in ((0, 1, 2, 19), (2, 3, 0, 17), (0, 1, 2, 9), (2, 3, 0, 1), (0, 1, 4, 5)):
-            p.add({plus: (x, x), minus: (-x, x), first: _two(s), second: _two(s)})
+            p.add({plus: (big, big), minus: (-big, big), first: _two(s), second: _two(s)})
         for j in range(1, ins.k):
-            p.add({0: (x, x), j: (-x, x), (j + 1) % ins.k or 1: _two(s)})
+            p.add({0: (big, big), j: (-big, big), (j + 1) % ins.k or 1: _two(s)})
     over = _two(ins.d.emax + 1)
     for j in (1, 2, ins.k // 4, ins.k // 2, ins.k - 1):
         p.add({0: over, j: -over})
@@ -561,9 +639,30 @@ def _probe_output(p: _Probes) -> None:
     p.add({0: -_two(d.emax + 1)})
     p.add({0: (_two(64), _two(64)), 1: (-_two(64), _two(64) * (1 - _two(-7)))})
     p.add({0: (_two(100), _two(100)), 1: (-_two(100), _two(100))}, c=1)
-    p.add({0: (_two(d.emax // 2 + 1), _two(d.emax - d.emax // 2)), 1: (-_two(d.emax // 2 + 1), _two(d.emax - d.emax // 2))}, c=1)
-    words = ((0x3F800001, 0x3F8003FF, 0x3F800400, 0xBF8007FF, 0x7F7FFFFF, 0x3FF, 0x400, 0x7FFFFF, 0x80000001, 0x00800001, 0x80000000)
-             if ins.c.frac_bits == 23 else (0x3C01, 0xBC01, 0x7BFF, 0x0001, 0x8001, 0x03FF, 0x0401, 0x8000))
+    p.add(
+        {
+            0: (_two(d.emax // 2 + 1), _two(d.emax - d.emax // 2)),
+            1: (-_two(d.emax // 2 + 1), _two(d.emax - d.emax // 2)),
+        },
+        c=1,
+    )
+    words = (
+        (
+            0x3F800001,
+            0x3F8003FF,
+            0x3F800400,
+            0xBF8007FF,
+            0x7F7FFFFF,
+            0x3FF,
+            0x400,
+            0x7FFFFF,
+            0x80000001,
+            0x00800001,
+            0x80000000,
+        )
+        if ins.c.frac_bits == 23
+        else (0x3C01, 0xBC01, 0x7BFF, 0x0001, 0x8001, 0x03FF, 0x0401, 0x8000)
+    )
     for word in words:
         p.add({}, c=Raw(word))
 
@@ -587,7 +686,11 @@ def _probe_specials(p: _Probes) -> None:
     for k in (0, ins.k - 1):
         if ins.a.nan_code is not None:
             last = 1 << ins.a.low_pad
-            for nan in {ins.a.nan_code, ins.a.max_code + 2 * last if ins.a.inf_code else ins.a.nan_code, ins.a.nan_code | ins.a.sign}:
+            for nan in {
+                ins.a.nan_code,
+                ins.a.max_code + 2 * last if ins.a.inf_code else ins.a.nan_code,
+                ins.a.nan_code | ins.a.sign,
+            }:
                 p.add({k: (Raw(nan), 1)})
                 p.add({k: (Raw(nan), 0)}, c=1)
                 p.add({k: (Raw(nan), 1)}, c=c_nan)
@@ -634,7 +737,10 @@ def _probe_integers(p: _Probes) -> None:
             step = ins.k // parts
             for rising in (up, down):
                 falling = down if rising is up else up
-                steps = {k: rising if k // step == turn else falling if k // step == (turn + 1) % parts else (0, 0) for k in range(ins.k)}
+                steps = {
+                    k: rising if k // step == turn else falling if k // step == (turn + 1) % parts else (0, 0)
+                    for k in range(ins.k)
+                }
                 for c in (ins.c.max - 100, ins.c.min + 100, ins.c.max, ins.c.min, 0):
                     p.add(steps, c)
 

@@ -51,7 +51,7 @@ class Comparison:
     def __str__(self) -> str:
         elements = f"{self.total:,} element{'s' * (self.total != 1)} of {self.name}"
         if self.equal:
-            return f"all {elements} are equal ({self.fmt})" if self.total else f"{self.name} has no elements ({self.fmt})"
+            return f"{f'all {elements} are equal' if self.total else f'{self.name} has no elements'} ({self.fmt})"
         lines = [f"{self.mismatches:,} of {elements} differ ({self.fmt})"]
         for index in _indices(self.got, self.want, _TOLD):
             got, want = int(self.got[index]), int(self.want[index])
@@ -66,25 +66,24 @@ class Comparison:
 def compare(got: object, want: object, fmt: str | Float | Integer | None = None, name: str = "d") -> Comparison:
     """Compare two arrays of one shape bit for bit: NaN payloads and the sign of zero count.
 
-    got, want: numpy or ml_dtypes arrays of one type, in any memory layout and byte order; or, with `fmt`, unsigned codes
-    of that format (or arrays of its type). `name` is what the story calls the arrays.
+    got, want: numpy or ml_dtypes arrays of one type, in any memory layout and byte order; or, with `fmt`, codes of that
+    format (or arrays of its type). `name` is what the story calls the arrays.
     Raises BadOperand where shapes or types differ.
     """
-    got, want = np.asarray(got), np.asarray(want)
-    if got.shape != want.shape:
-        raise BadOperand(f"got is {got.shape} and want is {want.shape}; only arrays of one shape can be compared")
-    if fmt is not None:
-        fmt = number_format(fmt)
-        return Comparison(any_codes(got, fmt, "got"), any_codes(want, fmt, "want"), fmt, name)
-    if got.dtype.newbyteorder("=") != want.dtype.newbyteorder("="):
-        raise BadOperand(f"got is {got.dtype.name} and want is {want.dtype.name}; convert one, or pass unsigned codes of both "
-                         "and the format: compare(got, want, fmt)")
+    shapes, types = zip(*((x.shape, x.dtype.newbyteorder("=")) for x in map(np.asarray, (got, want))))
+    if shapes[0] != shapes[1]:
+        raise BadOperand(f"got is {shapes[0]} and want is {shapes[1]}; only arrays of one shape can be compared")
+    if fmt is None and types[0] != types[1]:
+        raise BadOperand(f"got is {types[0].name} and want is {types[1].name}; convert one, or pass unsigned codes of "
+                         "both and the format: compare(got, want, fmt)")
     try:
-        fmt = number_format(got.dtype)
+        fmt = number_format(types[0] if fmt is None else fmt)
     except UnknownFormat:
-        raise BadOperand(f"got and want are {got.dtype.name}; that is no number format. Pass unsigned codes and a format: "
-                         "compare(got, want, fmt)") from None
-    return Comparison(arrays.codes(got, fmt, "got"), arrays.codes(want, fmt, "want"), fmt, name)
+        if fmt is not None:
+            raise
+        raise BadOperand(f"got and want are {types[0].name}; that is no number format. Pass unsigned codes and the "
+                         "format: compare(got, want, fmt)") from None
+    return Comparison(any_codes(got, fmt, "got"), any_codes(want, fmt, "want"), fmt, name)
 
 
 def any_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
@@ -95,9 +94,10 @@ def any_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
     array = np.asarray(x)
     own = array.dtype.newbyteorder("=") in arrays.carriers(fmt)
     unsigned = array.dtype.kind == "u" or (array.dtype.kind == "i" and not isinstance(x, (np.ndarray, np.generic)))
-    if unsigned and not own:
-        return arrays.check_codes(array, fmt, name)
-    return arrays.codes(array, fmt, name)
+    if not own and not unsigned:
+        raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; it takes {fmt} ("
+                         f"{' or '.join(carrier.name for carrier in arrays.carriers(fmt))}), or unsigned codes of it")
+    return arrays.codes(array, fmt, name) if own else arrays.check_codes(array, fmt, name)
 
 
 def _indices(got: np.ndarray, want: np.ndarray, count: int) -> list[tuple[int, ...]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 from .errors import BadOperand
 from .exact import Number, decode, encode
 from .formats import Float, Integer
 
-__all__ = ["code", "describe", "number", "parse", "value"]
+__all__ = ["code", "describe", "inspect", "number", "parse", "value"]
 
 _TERM = re.compile(r"(?P<sign>[+-]?)(?:(?P<word>inf|nan)|2\^(?P<power>[+-]?\d{1,5})|"
                    r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,4})?)(?:\*2\^(?P<times>[+-]?\d{1,5}))?)")
@@ -22,9 +23,11 @@ def code(fmt: Float | Integer, bits: int) -> str:
 
 
 def value(fmt: Float | Integer, bits: int) -> str:
-    """`448.0`: the shortest decimal width that tells the codes of this format apart; integers and specials in words."""
+    """`448.0`: nine digits, or as many as tell the codes of the format apart."""
     found = decode(fmt, int(bits))
-    return number(found, 2 + (fmt.frac_bits + 1) * 30103 // 100000) if isinstance(fmt, Float) else str(_signed(found))
+    if isinstance(fmt, Integer):
+        return str(_signed(found))
+    return number(found, max(9, 2 + (fmt.frac_bits + 1) * 30103 // 100000))
 
 
 def describe(fmt: Float | Integer, bits: int) -> str:
@@ -33,21 +36,68 @@ def describe(fmt: Float | Integer, bits: int) -> str:
 
 
 def number(x: Number, digits: int = 17) -> str:
-    """A Number in decimal with at most `digits` digits where a double holds it, else as `sig*2^exp`."""
+    """A Number in decimal with at most `digits` digits; `~` marks what no double holds exactly."""
     if x.kind != "finite":
         return "-" * (x.negative and x.kind == "inf") + x.kind
+    zeros = (x.sig & -x.sig).bit_length() - 1 if x.sig else 0
+    sig, exp = _signed(x) >> zeros, x.exp + zeros
     try:
-        near = math.ldexp(_signed(x), x.exp)
+        near = math.ldexp(sig, exp)
     except OverflowError:
         near = math.inf
-    if math.isinf(near) or Fraction(near) != _signed(x) * Fraction(2) ** x.exp:
-        return f"{_signed(x)}*2^{x.exp}"
+    if math.isinf(near) or (sig and not near):
+        return f"~{Decimal(sig) * Decimal(2) ** exp:.{digits - 1}e}"
     text = f"{math.copysign(near, -1 if x.negative else 1):.{digits}g}"
-    return text if re.search(r"[.en]", text) else text + ".0"
+    exactly = Fraction(near) == sig * Fraction(2) ** exp
+    return "~" * (not exactly) + text + ".0" * (not re.search(r"[.en]", text))
+
+
+def inspect(fmt: Float | Integer, bits: int) -> str:
+    """What a code is: its fields, value, class and neighbours, a line each."""
+    rows = _fields(fmt, bits) if isinstance(fmt, Float) else [("bits", f"{bits:0{fmt.bits}b}")]
+    around = [(name, _neighbour(fmt, bits, step)) for name, step in (("below", -1), ("above", 1))]
+    return "\n".join([f"{fmt} {describe(fmt, bits)}", *(f"  {name:8} {line}" for name, line in [*rows, *around])])
+
+
+def _fields(fmt: Float, bits: int) -> list[tuple[str, str]]:
+    found = decode(fmt, bits)
+    magnitude = bits & fmt.magnitude
+    field, frac = divmod(magnitude >> fmt.low_pad, 1 << fmt.frac_bits)
+    hidden = int(field > 0 or fmt.specials == "exponent")
+    rows = [("sign", str(int(bits & fmt.sign > 0)))] * fmt.signed
+    rows.append(("exponent", f"{field:0{fmt.exp_bits}b}, {field} with bias {fmt.bias}"))
+    rows += [("fraction", f"{frac:0{fmt.frac_bits}b}")] * (fmt.frac_bits > 0)
+    for end, width, pad in (("low", fmt.low_pad, bits), ("high", fmt.high_pad, bits >> (fmt.bits - fmt.high_pad))):
+        rows += [("ignored", f"{pad & ((1 << width) - 1):0{width}b}, the {end} {width}")] * (width > 0)
+    if found.kind == "finite":
+        fraction = f".{frac:0{fmt.frac_bits}b}" * (fmt.frac_bits > 0)
+        rows.append(("value", f"{'-' * found.negative}{hidden}{fraction} * 2^{found.exp + fmt.frac_bits}"
+                     f" = {_signed(found)} * 2^{found.exp} = {number(found)}"))
+        words = "zero" if not found.sig else "normal" if hidden else "subnormal"
+        words += ", the largest magnitude" * (magnitude == fmt.max_code)
+    else:
+        words = "infinity" if found.kind == "inf" else "NaN"
+        words += ", the one that NVIDIA's matrix units return" * (bits == fmt.magnitude and fmt.specials == "ieee")
+    return [*rows, ("class", words)]
+
+
+def _neighbour(fmt: Float | Integer, bits: int, step: int) -> str:
+    """The next number in value, up or down; both zeros are one number, and NaN has no neighbours."""
+    found = decode(fmt, bits)
+    if isinstance(fmt, Integer):
+        other = _signed(found) + step
+        return describe(fmt, other & ((1 << fmt.bits) - 1)) if fmt.min <= other <= fmt.max else "none"
+    if found.kind == "nan":
+        return "none"
+    magnitude = (bits & fmt.magnitude) >> fmt.low_pad
+    rank = (-magnitude if bits & fmt.sign else magnitude) + step
+    other = abs(rank) << fmt.low_pad | (fmt.sign if rank < 0 else 0)
+    beyond = abs(rank) << fmt.low_pad > fmt.magnitude or (rank < 0 and not fmt.signed)
+    return "none" if beyond or decode(fmt, other).kind == "nan" else describe(fmt, other)
 
 
 def parse(text: str, fmt: Float | Integer, name: str) -> int:
-    """The code that `text` means: a code (`0x7e`) or a value the format holds exactly (`1.5`, `-2^-13`, `3*2^4`, `inf`).
+    """The code that `text` means: a code (`0x7e`) or a value that the format holds (`1.5`, `-2^-13`, `3*2^4`, `inf`).
 
     Raises BadOperand, naming operand `name` and the neighbours of a value that is not exactly representable.
     """

@@ -1,0 +1,300 @@
+"""The command line. What a command needs is imported when it runs, so that `emulator --help` is fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import BadGolden, BadOperand, EmulatorError, EngineUnavailable
+
+if TYPE_CHECKING:
+    from .formats import Float, Integer
+    from .golden import GoldenSet, Replay
+
+    Results = list[tuple[GoldenSet, list[Replay]]]
+
+__all__ = ["main"]
+
+
+class _Refusal(click.ClickException):
+    """An EmulatorError on the command line: its message, and exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"emulator: {self.message}", err=True)
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EmulatorError as error:
+            raise _Refusal(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """A bit-exact emulator of tensor-core arithmetic."""
+
+
+_path = click.Path(path_type=Path)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+
+
+# --- verify and golden ------------------------------------------------------------------------------------------------
+
+_NO_GOLDEN = "golden/ is not here: it lies in a checkout, or EMULATOR_GOLDEN names it"
+_NO_RECORDED = ("the recorded GPU rows are not here: put them at ../shared/recorded-gpu beside the checkout, or name "
+                "their folder in RECORDED_GPU")
+
+
+@main.command()
+@click.argument("places", nargs=-1, metavar="[FOLDER]...", type=_path)
+@click.option("--engine", "engines", multiple=True, type=click.Choice(["exact", "numba", "c"]),
+              help="Repeatable. Default: every engine that is there.")
+@click.option("--arch", help="Only this architecture.")
+@click.option("--sample", default=100, show_default=True, metavar="N", type=click.IntRange(0),
+              help="Rows of each set that engine exact replays; 0 for all.")
+@_as_json
+def verify(places: tuple[Path, ...], engines: tuple[str, ...], arch: str | None, sample: int, as_json: bool) -> None:
+    """Replay golden vectors through the emulated instructions.
+
+    Without FOLDER: golden/ and the recorded GPU rows (RECORDED_GPU, or ../shared/recorded-gpu). Exit status 1 if any
+    bit differs or any file is bad.
+    """
+    from tqdm import tqdm
+
+    from . import golden
+
+    names, lacks = _engines(engines)
+    if not places:
+        lacks += [_NO_GOLDEN] * (golden.golden_root() is None) + [_NO_RECORDED] * (golden.recorded_root() is None)
+    sets, bad = _sets(places, arch)
+    if not sets and not bad:
+        raise BadGolden("; ".join([f"nothing to verify{f' for {arch}' if arch else ''}", *lacks]))
+    width = max((len(golden_set.instruction) for golden_set in sets), default=0)
+    results: Results = []
+    with tqdm(total=len(sets) * len(names), unit="replay", leave=False, disable=None) as bar:   # None: terminals only
+        for golden_set in sets:
+            try:
+                replays = []
+                for name in names:
+                    replays.append(golden_set.replay(name, sample if name == "exact" else None))
+                    bar.update()
+                results.append((golden_set, replays))
+                if not as_json:
+                    bar.write(_line(golden_set, replays, width))
+            except (BadGolden, EngineUnavailable) as error:
+                bad.append(str(error))
+    if as_json:
+        click.echo(json.dumps(_report(results, bad, lacks), indent=1))
+    else:
+        click.echo("\n".join(_summary(results, names, sample, bad, lacks)))
+    if bad or not all(replay.equal for _, replays in results for replay in replays):
+        raise SystemExit(1)
+
+
+def _engines(wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The engines to run, and a sentence for each that is lacking. Raises EngineUnavailable if a wanted one is."""
+    from importlib.util import find_spec
+
+    from . import engine_c
+
+    lacking = {} if engine_c.available() else {"c": f"engine c is not here: {engine_c.why_not()}"}
+    if not find_spec("numba"):
+        lacking["numba"] = "engine numba is not here: numba is not installed"
+    missing = [lacking[name] for name in wanted if name in lacking]
+    if missing:
+        raise EngineUnavailable("; ".join(missing))
+    if wanted:
+        return list(dict.fromkeys(wanted)), []
+    return [name for name in ("exact", "numba", "c") if name not in lacking], list(lacking.values())
+
+
+def _sets(places: tuple[Path, ...], arch: str | None) -> tuple[list[GoldenSet], list[str]]:
+    """The sets to replay, and what is wrong with folders that cannot be read."""
+    from . import golden
+    from .instructions import table
+
+    wanted = next(iter(table(arch).values())).arch if arch else None
+    sets: list[GoldenSet] = []
+    bad = []
+    for folder in (folder for place in places or (None,) for folder in golden.folders(place)):
+        try:
+            sets += [found for found in golden.read(folder) if wanted in (None, found.arch)]
+        except BadGolden as error:
+            bad.append(str(error))
+    return sets, bad
+
+
+def _line(golden_set: GoldenSet, replays: list[Replay], width: int) -> str:
+    """One set on one line; under it the story of each engine that differs."""
+    counts = []
+    for replay in replays:
+        count = f"{replay.engine} {replay.compared - replay.mismatches:,}"
+        count += f" of {replay.compared:,}" * (not replay.equal) + " sampled" * (replay.compared < golden_set.rows)
+        counts.append(count)
+    verdict = "equal " if all(replay.equal for replay in replays) else "DIFFER"
+    rows = f"{golden_set.rows:>9,} {'row ' if golden_set.rows == 1 else 'rows'}"
+    line = (f"{verdict} {golden_set.arch:6} {golden_set.instruction:{width}} {rows}  {golden_set.source}"
+            f"  ({', '.join(counts)})")
+    stories = [f"  {replay.engine}: {replay.story}".replace("\n", "\n  ") for replay in replays if not replay.equal]
+    return "\n".join([line, *stories])
+
+
+def _summary(results: Results, names: list[str], sample: int, bad: list[str], lacks: list[str]) -> list[str]:
+    lines = [""]
+    for kind in dict.fromkeys(golden_set.kind for golden_set, _ in results):
+        these = [(golden_set, replays) for golden_set, replays in results if golden_set.kind == kind]
+        wrong = sum(not all(replay.equal for replay in replays) for _, replays in these)
+        lines.append(f"{kind}: {len(these)} sets, {sum(golden_set.rows for golden_set, _ in these):,} rows, "
+                     f"{f'{wrong} sets DIFFER' if wrong else 'every bit equal'}")
+    ran = [f"{name} (a sample of {sample} rows of each set)" if name == "exact" and sample else name for name in names]
+    lines.append(f"engines: {', '.join(ran)}")
+    return lines + [f"bad: {sentence}" for sentence in bad] + [f"lacking: {sentence}" for sentence in lacks]
+
+
+def _report(results: Results, bad: list[str], lacks: list[str]) -> dict[str, Any]:
+    sets = [{
+        "arch": golden_set.arch, "device": golden_set.device, "instruction": golden_set.instruction,
+        "file": str(golden_set.path), "kind": golden_set.kind, "source": golden_set.source, "rows": golden_set.rows,
+        "equal": all(replay.equal for replay in replays),
+        "engines": {str(replay.engine): {"compared": replay.compared, "mismatches": replay.mismatches,
+                                         "story": replay.story} for replay in replays},
+    } for golden_set, replays in results]
+    return {"equal": not bad and all(found["equal"] for found in sets),
+            "rows": sum(golden_set.rows for golden_set, _ in results), "sets": sets, "bad": bad, "lacking": lacks}
+
+
+@main.group("golden")
+def golden_group() -> None:
+    """Golden folders: check them, or bring recordings in."""
+
+
+@golden_group.command("check")
+@click.argument("folder", type=_path)
+def golden_check(folder: Path) -> None:
+    """Check that FOLDER is what its manifest says: hashes, arrays, types, shapes, codes."""
+    from . import golden
+
+    for found in golden.folders(folder):
+        sets = golden.check(found)
+        rows = sum(golden_set.rows for golden_set in sets)
+        click.echo(f"{found}: {len(sets)} files, {rows:,} rows, as the manifest says")
+
+
+@golden_group.command("import")
+@click.argument("source", type=_path)
+@click.argument("out", type=_path)
+def golden_import(source: Path, out: Path) -> None:
+    """Bring SOURCE, a checkout of MATLAB-tensor-core or one GPU's folder in it, in as golden folder OUT."""
+    from .matlab import import_matlab
+
+    sets = import_matlab(source, out)
+    for golden_set in sets:
+        click.echo(f"{golden_set.arch:6} {golden_set.instruction:34} {golden_set.rows:>7,} rows  {golden_set.device}")
+    rows = sum(golden_set.rows for golden_set in sets)
+    click.echo(f"{out}: {len(sets)} files, {rows:,} rows; replay them with emulator verify {out}")
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+@main.command()
+@click.argument("arch", required=False)
+@_as_json
+def instructions(arch: str | None, as_json: bool) -> None:
+    """The instruction rows of ARCH, or of every architecture, each with its evidence.
+
+    terms: products per fused sum; F: fraction bits kept in alignment; floor: least exponent of the alignment.
+    """
+    from .instructions import ARCHS, table
+
+    rows = [row for name in ([arch] if arch else ARCHS) for row in table(name).values()]
+    if as_json:
+        click.echo(json.dumps([{
+            "arch": row.arch, "name": row.name, "m": row.m, "n": row.n or "any legal n", "k": row.k,
+            "a": str(row.a), "b": str(row.b), "c": str(row.c), "d": str(row.d),
+            "scale": row.scale and str(row.scale), "block": row.block, "method": row.method,
+            "adder": row.adder and row.adder.name, "terms": row.terms, "frac": row.adder and row.adder.frac,
+            "floor": row.floor if row.adder else None, "rounding": row.rounding, "evidence": row.evidence,
+            "note": row.note,
+        } for row in rows], indent=1))
+        return
+    width = max(len(row.name) for row in rows)
+    for name in dict.fromkeys(row.arch for row in rows):
+        these = [row for row in rows if row.arch == name]
+        click.echo(f"{name} {ARCHS[name][0]}: {len(these)} instructions\n"
+                   f"  {'name':{width}} terms   F  floor  round  {'method':15}  evidence")
+        for row in these:
+            frac, floor = (row.adder.frac, row.floor) if row.adder else ("-", "-")
+            click.echo(f"  {row.name:{width}} {row.terms:5} {frac:>3} {floor:>6}  {row.rounding:5}  {row.method:15}"
+                       f"  {row.evidence}")
+
+
+@main.command()
+def formats() -> None:
+    """Every number format: fields, range, aliases."""
+    from . import show
+    from .formats import ALIASES, FORMATS, SPECIALS, Float
+
+    columns = "{:18} {:>4} {:>4} {:>3} {:>4} {:>4} {:8} {:>23} {:>23}  {}".format
+    click.echo(columns("name", "bits", "sign", "exp", "frac", "bias", "specials", "largest", "smallest normal",
+                       "aliases"))
+    for fmt in FORMATS.values():
+        aliases = " ".join(alias for alias, name in ALIASES.items() if name == fmt.name)
+        row: tuple[Any, ...] = ("", "", "", "", fmt.max, "") if not isinstance(fmt, Float) else (
+            fmt.exp_bits, fmt.frac_bits, fmt.bias, fmt.specials, show.value(fmt, fmt.max_code),
+            show.value(fmt, 0 if fmt.specials == "exponent" else 1 << (fmt.low_pad + fmt.frac_bits)))
+        click.echo(columns(fmt.name, fmt.bits, int(fmt.signed), *row, aliases).rstrip())
+    for name, rule in SPECIALS.items():
+        click.echo(f"{name}: {rule}")
+
+
+# --- one number, one dot product --------------------------------------------------------------------------------------
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("fmt", metavar="FORMAT")
+@click.argument("text", metavar="CODE_OR_VALUE")
+def inspect(fmt: str, text: str) -> None:
+    """What a code means: fields, value, class and neighbours. `emulator inspect e4m3 0x7e`, `... e4m3 448`."""
+    from . import show
+    from .formats import number_format
+
+    found = number_format(fmt)
+    click.echo(show.inspect(found, show.parse(text, found, "the number")))
+
+
+@main.command()
+@click.argument("arch")
+@click.argument("name", metavar="INSTRUCTION")
+@click.option("--a", required=True, metavar="LIST", help="Up to k values or codes with commas: 1.5,-2^-13,0x3c00")
+@click.option("--b", required=True, metavar="LIST", help="As many.")
+@click.option("--c", default="0", show_default=True, help="One value or code.")
+@click.option("--scale-a", metavar="LIST", help="Block scaled instructions: k / block values or codes.")
+@click.option("--scale-b", metavar="LIST", help="As many.")
+def explain(arch: str, name: str, a: str, b: str, c: str, scale_a: str | None, scale_b: str | None) -> None:
+    """One dot product, step by step: operands, aligned addends with the cut bits, sum, rounding.
+
+    A value must be one that the format holds exactly.
+    """
+    from . import show
+    from .explain import explain as explained
+    from .instructions import find
+
+    ins = find(arch, name)
+
+    def codes(text: str | None, fmt: Float | Integer | None, operand: str) -> list[int] | None:
+        if text is None:
+            return None
+        if fmt is None:
+            raise BadOperand(f"{operand} is given; {ins} has no block scales")
+        return [show.parse(word, fmt, f"{operand}[{i}]") for i, word in enumerate(text.split(","))]
+
+    click.echo(str(explained(ins, codes(a, ins.a, "a"), codes(b, ins.b, "b"), show.parse(c, ins.c, "c"),
+                             codes(scale_a, ins.scale, "scale_a"), codes(scale_b, ins.scale, "scale_b"))))
