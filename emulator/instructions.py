@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from .errors import UnknownInstruction
+from .errors import BadGolden, UnknownInstruction
 from .formats import Float, Integer, number_format
 
 __all__ = ["ADDERS", "ARCHS", "SOURCES", "Adder", "Instruction", "find", "golden_root", "table"]
@@ -382,10 +382,11 @@ def captures() -> dict[tuple[str, str], list[tuple[str, int]]]:
     found: dict[tuple[str, str], list[tuple[str, int]]] = {}
     root = golden_root()
     for manifest in sorted(root.glob("*/machine.json")) if root else ():
-        machine = json.loads(manifest.read_text())
-        if machine.get("kind") != "captured":
-            continue
-        for entry in machine["files"].values():
-            key = machine["arch"], generic(entry["instruction"])
-            found.setdefault(key, []).append((f"golden/{manifest.parent.name}", entry["rows"]))
+        try:
+            machine = json.loads(manifest.read_text(encoding="utf-8"))
+            for entry in machine["files"].values() if machine["kind"] == "captured" else ():
+                key = machine["arch"], generic(entry["instruction"])
+                found.setdefault(key, []).append((f"golden/{manifest.parent.name}", entry["rows"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadGolden(f"{manifest} is no manifest: {error!r} (emulator golden check {manifest.parent})") from error
     return found
