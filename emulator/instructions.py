@@ -259,11 +259,11 @@ def _wgmma() -> list[Instruction]:
 
 
 def _tcgen05() -> list[Instruction]:
-    """tcgen05.mma of sm_100a (PTX ISA 9.7.16). PTX names neither shape nor types there; these names do."""
+    """tcgen05.mma of sm_100a, cta_group::1 (PTX ISA 9.7.16). PTX names neither shape nor types there; these names do."""
     rows = []
 
     def add(k: int, types: list[str], method: str, adder: str | None = None, **kwargs: Any) -> None:
-        for m, t in itertools.product((64, 128), types):
+        for m, t in itertools.product((128,) if "scale" in kwargs else (64, 128), types):
             rows.append(_row("sm_100", "tcgen05.mma", f"m{m}nNk{k}", t, method, adder, **kwargs))
 
     add(16, ["f32.f16.f16", "f16.f16.f16", "f32.bf16.bf16"], "chain", "hopper", kind="f16", sources="XMMA TC5 THOR")
