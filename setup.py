@@ -42,7 +42,7 @@ FLAGS = {
              "-Wextra"],
     "msvc": ["/std:c11", "/O2", "/fp:precise"],
 }
-LINK = {"unix": ["-pthread"]}
+LINK = {"unix": ["-pthread", "-lm"]}
 
 # Python's own CFLAGS have -fwrapv, under which a signed overflow is no error to report, and -DNDEBUG.
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1",

@@ -4,13 +4,13 @@
  *     #include <stdio.h>
  *     #include "emulator.h"
  *     int main(void) {
- *         const emu_format f16 = {1, 16, 1, 5, 10, 15, EMU_SPECIALS_IEEE, 0}, f32 = {1, 32, 1, 8, 23, 127, EMU_SPECIALS_IEEE, 0};
- *         const emu_row mma_m16n8k16 = {.method = EMU_METHOD_CHAIN, .k = 16, .terms = 16, .frac = 25, .floor = -133,
+ *         const emu_format f16 = {1, 16, 1, 5, 10, 15, EMU_SPECIALS_IEEE, 0};
+ *         const emu_format f32 = {1, 32, 1, 8, 23, 127, EMU_SPECIALS_IEEE, 0};
+ *         const emu_row m16n8k16 = {.method = EMU_METHOD_CHAIN, .k = 16, .terms = 16, .frac = 25, .floor = -133,
  *             .precision = 23, .rounding = EMU_ROUND_RZ, .a = f16, .b = f16, .c = f32, .d = f32};
  *         const uint16_t a[16] = {0x3c00}, b[16] = {0x3c00};
- *         const uint32_t c = 0x3f800000;
- *         uint32_t d = 0;
- *         int status = emu_dots(&mma_m16n8k16, 1, 1, 1, 16, a, b, &c, NULL, NULL, &d);
+ *         uint32_t c = 0x3f800000, d = 0;
+ *         int status = emu_dots(&m16n8k16, 1, 1, 1, 16, a, b, &c, NULL, NULL, &d);
  *         return printf("%s %08x\n", emu_why(status), (unsigned)d) < 0;        // prints: done 40000000
  *     }
  *
@@ -61,20 +61,20 @@ typedef struct {                     /* instructions.Instruction, as record.FIEL
 enum {                               /* what emu_dots returns; emu_why says it in words */
     EMU_DONE,
     EMU_NO_MEMORY,
-    EMU_BAD_SHAPE,                   /* a negative size, k no multiple of row->k, scales missing */
-    EMU_BAD_ROW,                     /* a row that describes no instruction */
-    EMU_TOO_WIDE,                    /* a row whose exact sum may need more than 62 bits, or whose numbers lie too far apart */
+    EMU_BAD_SHAPE,                   /* k no multiple of row->k, a negative size, scales missing */
+    EMU_BAD_ROW,                     /* no instruction, a D without NaN, or a format of over 64 bits or 15 exponent bits */
+    EMU_TOO_WIDE,                    /* a row whose significands need more than 31 bits, or whose sums more than 62 */
     EMU_NOT_IEEE                     /* a method of IEEE steps, on formats in which the host computes no such step */
 };
 const char *emu_why(int status);     /* the end of a sentence: "the C engine cannot do this row: ..." */
 
-/* D = A B + C by the instruction of that row, for `batch` independent products. All arrays are contiguous codes of 1, 2, 4
- * or 8 bytes, the fewest that hold the format's bits; bits above those are ignored: a (batch, m, k), b (batch, n, k), that is
- * columns of B, c and d (batch, m, n), and scale_a (batch, m, k / block), scale_b (batch, n, k / block) where the row is block
- * scaled. k is a multiple of row->k: the instruction is repeated along it, each D being the next one's C. Computes nothing and
- * says why for a row it cannot do exactly. Keeps no state; restores the floating-point environment. */
-int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const void *a, const void *b, const void *c,
-             const void *scale_a, const void *scale_b, void *d);
+/* D = A B + C by the instruction of that row, for `batch` independent products. All arrays are contiguous codes of 1, 2,
+ * 4 or 8 bytes, the fewest that hold the format's bits; bits above those are ignored. a is (batch, m, k), b (batch, n, k),
+ * that is columns of B, c and d (batch, m, n), and where the row is block scaled scale_a (batch, m, k / block) and scale_b
+ * (batch, n, k / block). k is a multiple of row->k: the instruction is repeated along it, each D being the next one's C.
+ * A row that it cannot do exactly it does not do at all. It keeps no state and restores the floating-point environment. */
+int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const void *a, const void *b,
+             const void *c, const void *scale_a, const void *scale_b, void *d);
 
 /* cffi: end */
 

@@ -24,7 +24,7 @@ typedef struct {                    /* an emu_format and what follows from it; a
     uint64_t magnitude, sign, max_code, inf_code, nan_code, all_ones_nan;
 } format;
 
-/* --- formats and their codes in memory -------------------------------------------------------------------------------- */
+/* --- formats and their codes in memory ---------------------------------------------------------------------------- */
 
 /* The format that a row describes; false if there is none, or none whose arithmetic fits here. */
 static inline bool describe(const emu_format *row, format *f)
@@ -76,9 +76,9 @@ static inline uint64_t load(const void *codes, int bytes, size_t i)
     uint64_t eight;
     switch (bytes) {
     case 1: return *at;
-    case 2: return memcpy(&two, at, 2), two;
-    case 4: return memcpy(&four, at, 4), four;
-    default: return memcpy(&eight, at, 8), eight;
+    case 2: memcpy(&two, at, 2); return two;
+    case 4: memcpy(&four, at, 4); return four;
+    default: memcpy(&eight, at, 8); return eight;
     }
 }
 
@@ -95,7 +95,7 @@ static inline void store(void *codes, int bytes, size_t i, uint64_t code)
     }
 }
 
-/* --- codes and numbers -------------------------------------------------------------------------------------------------- */
+/* --- codes and numbers -------------------------------------------------------------------------------------------- */
 
 static inline number decode(const format *f, uint64_t code)
 {
@@ -142,11 +142,11 @@ static inline int bit_length(uint64_t x)
 #endif
 }
 
-/* sig * 2^-shift rounded to an integer, by comparing what is cut off with one half. Shifting left, the caller knows it fits. */
+/* sig * 2^-shift rounded to an integer, by comparing what is cut off with one half. Shifted left, it must fit. */
 static inline uint64_t round_shift(bool negative, uint64_t sig, int shift, int mode, uint64_t random, int random_bits)
 {
-    if (shift <= 0)
-        return sig << -shift;
+    if (shift <= 0 || !sig)
+        return sig ? sig << -shift : 0;
     uint64_t kept = shift < 64 ? sig >> shift : 0, rest = shift < 64 ? sig - (kept << shift) : sig;
     if (!rest)
         return kept;
@@ -158,7 +158,7 @@ static inline uint64_t round_shift(bool negative, uint64_t sig, int shift, int m
     case EMU_ROUND_RU: return kept + !negative;
     case EMU_ROUND_RO: return kept | 1;
     case EMU_ROUND_SR: {
-        int below = shift - random_bits;                              /* the first random_bits bits of the rest, plus random */
+        int below = shift - random_bits;                              /* the rest is cut to random_bits bits */
         uint64_t first = below >= 64 ? 0 : below >= 0 ? rest >> below : rest << -below;
         return kept + (first + random >= UINT64_C(1) << random_bits);
     }
@@ -167,7 +167,8 @@ static inline uint64_t round_shift(bool negative, uint64_t sig, int shift, int m
 }
 
 /* The code of x, rounded once to `precision` fraction bits or those of the format. */
-static inline uint64_t encode(const format *f, number x, int mode, int overflow, int precision, uint64_t random, int random_bits)
+static inline uint64_t encode(const format *f, number x, int mode, int overflow, int precision, uint64_t random,
+                              int random_bits)
 {
     if (x.kind == NOT_A_NUMBER || (x.negative && !f->sign && x.sig))
         return f->nan_code ? f->nan_code : NO_CODE;

@@ -1,6 +1,7 @@
 """The C engine's door: csrc through cffi, opened on first use. No logic.
 
-`engine_c.lib` and `engine_c.ffi` are cffi's; where there are none, asking for one raises EngineUnavailable, saying why.
+`dots` is the engine; csrc/emulator.h says what it computes. `engine_c.lib` and `engine_c.ffi` are cffi's; where there
+are none, asking for one raises EngineUnavailable, saying why.
 """
 
 import functools
@@ -8,7 +9,11 @@ import importlib
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from emulator.errors import EngineUnavailable
+from emulator.instructions import Instruction
+from emulator.record import record
 
 _REASON = pathlib.Path(__file__).with_name("_c_build.txt")  # written by setup.py where the C library was not built
 
@@ -42,3 +47,25 @@ def __getattr__(name: str) -> Any:
     if not available():
         raise EngineUnavailable(f"the C engine is not here: {why_not()}")
     return getattr(_open()[0], name)
+
+
+def dots(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray, scale_a: np.ndarray | None,
+         scale_b: np.ndarray | None, d: np.ndarray) -> None:
+    """Fill d (B, m, n) from contiguous codes a (B, m, k), b (B, n, k), c (B, m, n) and scales (B, m or n, k / block).
+
+    k is a multiple of ins.k: the instruction is chained. Raises EngineUnavailable for a row that C cannot do exactly.
+    """
+    module, why = _open()
+    if module is None:
+        raise EngineUnavailable(f"the C engine is not here: {why}")
+    row = vars(ins).get("_record")          # kept with the instruction, as cached_property keeps what follows from it
+    if row is None:
+        row = vars(ins)["_record"] = record(ins)
+    ffi, lib = module.ffi, module.lib
+    view = ffi.from_buffer                  # refuses what is not contiguous
+    status = lib.emu_dots(
+        view("emu_row *", row), *a.shape[:2], *b.shape[1:], view(a), view(b), view(c),
+        ffi.NULL if scale_a is None else view(scale_a), ffi.NULL if scale_b is None else view(scale_b),
+        view(d, require_writable=True))
+    if status:
+        raise EngineUnavailable(f"the C engine cannot do {ins}: {ffi.string(lib.emu_why(status)).decode()}")

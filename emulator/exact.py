@@ -198,7 +198,7 @@ def _finish(ins: Instruction, total: Number) -> int:
     if total.kind == "nan":
         return fmt.all_ones_nan
     code = encode(fmt, total, ins.rounding, "infinity", precision=ins.precision)
-    return code if code & fmt.magnitude else 0
+    return 0 if code == fmt.sign and fmt.has_negative_zero else code
 
 
 def _fused(ins: Instruction, what: str, addends: list[Addend], trace: list[Step] | None) -> int:
