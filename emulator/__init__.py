@@ -17,7 +17,7 @@ from .instructions import ARCHS, find, table
 from .matmul import matmul
 from .unit import Unit, instruction
 
-__all__ = ["ARCHS", "FORMATS", "BadGolden", "BadOperand", "Comparison", "EmulatorError", "EngineUnavailable", "Explanation",
-           "Float", "Integer", "Mismatch", "Unit", "UnknownFormat", "UnknownInstruction", "compare", "exact", "explain",
-           "find", "golden", "instruction", "matmul", "number_format", "table"]
+__all__ = ["ARCHS", "FORMATS", "BadGolden", "BadOperand", "Comparison", "EmulatorError", "EngineUnavailable",
+           "Explanation", "Float", "Integer", "Mismatch", "Unit", "UnknownFormat", "UnknownInstruction", "compare",
+           "exact", "explain", "find", "golden", "instruction", "matmul", "number_format", "table"]
 __version__ = "0.1.0"

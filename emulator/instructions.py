@@ -259,7 +259,7 @@ def _wgmma() -> list[Instruction]:
 
 
 def _tcgen05() -> list[Instruction]:
-    """tcgen05.mma of sm_100a, cta_group::1 (PTX ISA 9.7.16). PTX names neither shape nor types there; these names do."""
+    """tcgen05.mma of sm_100a, cta_group::1 (PTX ISA 9.7.16). PTX names neither shape nor types; these names do."""
     rows = []
 
     def add(k: int, types: list[str], method: str, adder: str | None = None, **kwargs: Any) -> None:
@@ -388,5 +388,5 @@ def captures() -> dict[tuple[str, str], list[tuple[str, int]]]:
                 key = machine["arch"], generic(entry["instruction"])
                 found.setdefault(key, []).append((f"golden/{manifest.parent.name}", entry["rows"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadGolden(f"{manifest} is no manifest: {error!r} (emulator golden check {manifest.parent})") from error
+            raise BadGolden(f"{manifest}: {error!r}; see what emulator golden check {manifest.parent} says") from error
     return found
