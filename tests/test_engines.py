@@ -1,0 +1,268 @@
+"""Every engine against the specification: all rows, chained rows, generated formats and adders, shapes, threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from directed import all_rows, directed
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from emulator import cases, engine_c
+from emulator.engines import ENGINES
+from emulator.errors import EngineUnavailable
+from emulator.formats import FORMATS, Float, Integer
+from emulator.instructions import Adder, Instruction, find
+
+pytestmark = pytest.mark.sanitize
+no_c = pytest.mark.skipif(not engine_c.available(), reason=f"no C engine: {engine_c.why_not()}")
+engines = pytest.mark.parametrize("engine", ["numba", pytest.param("c", marks=no_c)])
+
+
+class Operands(NamedTuple):
+    """What an engine takes: codes a (B, m, k), b (B, n, k), c (B, m, n), scales (B, m or n, k / block) or None."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    scale_a: np.ndarray | None = None
+    scale_b: np.ndarray | None = None
+
+
+def run(engine: str, row: Instruction, operands: Operands) -> np.ndarray:
+    d = np.full(operands.c.shape, 0xA5, row.d.code_dtype)
+    before = [None if x is None else x.copy() for x in operands]
+    ENGINES[engine](row, *operands, d)
+    for x, y in zip(operands, before):
+        assert x is None or np.array_equal(x, y), "an operand was overwritten"
+    return d
+
+
+def check(row: Instruction, operands: Operands, got: np.ndarray, want: np.ndarray) -> None:
+    """Equal, or a failure that can be pasted: the first element that differs, with its operands."""
+    wrong = np.argwhere(got != want)
+    if len(wrong):
+        batch, i, j = (int(x) for x in wrong[0])
+        places = (batch, i), (batch, j), (batch, i, j), (batch, i), (batch, j)
+        listed = "\n".join(f"  {name} = {[hex(code) for code in np.atleast_1d(x[place])]}"
+                           for name, x, place in zip(Operands._fields, operands, places) if x is not None)
+        pytest.fail(f"{len(wrong)} of {got.size} elements of {row} differ; d[{batch}, {i}, {j}] is {got[batch, i, j]:#x}, "
+                    f"the specification says {want[batch, i, j]:#x}\n{listed}")
+
+
+def arithmetic(row: Instruction) -> Instruction:
+    """The row without what no arithmetic reads: rows that agree in the rest must give the same bits."""
+    return replace(row, arch="", name="", m=3, n=3, sources=(), recorded="", note="")
+
+
+ARITHMETICS = {arithmetic(row): str(row) for row in reversed(all_rows())}
+arithmetics = pytest.mark.parametrize("row", ARITHMETICS, ids=ARITHMETICS.values())
+
+
+def uniform(row: Instruction, tiles: int, seed: int, k: int | None = None) -> Operands:
+    """Any bits at all: a NaN in most rows of the wider formats, garbage in the bits that a format ignores."""
+    rng, k = np.random.default_rng(seed), k or row.k
+    shapes = [(row.a, (tiles, row.m, k)), (row.b, (tiles, row.n, k)), (row.c, (tiles, row.m, row.n))]
+    if row.scale:
+        shapes += [(row.scale, (tiles, row.m, k // row.block)), (row.scale, (tiles, row.n, k // row.block))]
+    return Operands(*(rng.integers(0, (1 << f.bits) - 1, s, np.uint64, endpoint=True).astype(f.code_dtype)
+                      for f, s in shapes))
+
+
+def generated(row: Instruction, tiles: int, seed: int, probes: bool = False) -> Operands:
+    """The classes of emulator.cases: close exponents, cancellation, ties, the floor, overflow, NaN ..."""
+    made = cases.generate(row, tiles, seed, probes)
+    b, scale_b = (None if x is None else np.ascontiguousarray(x.swapaxes(1, 2)) for x in (made.b, made.scale_b))
+    return Operands(made.a, b, made.c, made.scale_a, scale_b)
+
+
+@cache
+def judged(row: Instruction, kind: str, tiles: int, seed: int, chained: int = 1) -> tuple[Operands, np.ndarray]:
+    """Operands and what the specification makes of them, once for all engines."""
+    if kind == "uniform":
+        operands = uniform(row, tiles, seed, row.k * chained)
+        if chained > 1 and isinstance(row.d, Integer):
+            operands.c[:] = row.d.max               # every instruction overflows that does not take away: clamped each?
+    else:
+        parts = [generated(row, tiles, seed + i, kind == "probes") for i in range(chained)]
+        joined = [None if parts[0][i] is None else np.concatenate([part[i] for part in parts], 2) for i in range(5)]
+        operands = Operands(*joined)._replace(c=parts[0].c)
+    return operands, run("exact", row, operands)
+
+
+@engines
+@pytest.mark.parametrize("row", all_rows(), ids=str)
+def test_every_row_on_directed_vectors(row, engine):
+    vectors = directed(row)
+    operands = Operands(*(np.array([[vector[i]] for vector in vectors], f.code_dtype) if f else None
+                          for i, f in ((1, row.a), (2, row.b))),
+                        np.array([[[vector.c]] for vector in vectors], row.c.code_dtype),
+                        *(np.array([[vector[i]] for vector in vectors], row.scale.code_dtype) if row.scale else None
+                          for i in (4, 5)))
+    check(row, operands, run(engine, row, operands), np.array([[[v.want]] for v in vectors], row.d.code_dtype))
+
+
+@engines
+@arithmetics
+def test_every_arithmetic_on_generated_cases(row, engine):
+    for kind, tiles in (("uniform", 2), ("cases", 13)):
+        operands, want = judged(row, kind, tiles, seed=1)
+        check(row, operands, run(engine, row, operands), want)
+
+
+@engines
+@arithmetics
+def test_every_arithmetic_chained(row, engine):
+    """k = 3 ins.k: the instruction three times, each D the next C."""
+    if row.c == row.d:
+        for kind in ("uniform", "cases"):
+            small = replace(row, m=2, n=2)
+            operands, want = judged(small, kind, 2 + 4 * (kind == "cases"), seed=2, chained=3)
+            check(small, operands, run(engine, small, operands), want)
+
+
+@pytest.mark.exhaustive
+@engines
+@arithmetics
+def test_every_arithmetic_on_many_cases(row, engine):
+    tile = replace(row, m=8, n=8)
+    for seed in range(3):
+        for kind, tiles in (("uniform", 4), ("cases", 52), ("probes", 90)):
+            operands, want = judged.__wrapped__(tile, kind, tiles, seed)
+            check(tile, operands, run(engine, tile, operands), want)
+
+
+# --- generated formats and adders ------------------------------------------------------------------------------------
+
+@st.composite
+def floats(draw, specials=("ieee", "fn", "fnuz", "finite", "exponent"), signed=None):
+    """A float format of 3 to 9 bits, its bias up to 20 off the middle, sometimes in a wider container."""
+    policy = draw(st.sampled_from(specials))
+    signed = policy != "exponent" and (policy == "fnuz" or (draw(st.booleans()) if signed is None else signed))
+    exp_bits = draw(st.integers(2, 8 if policy == "exponent" else 6))
+    least = max(policy == "ieee", 3 - exp_bits - signed)
+    frac_bits = 0 if policy == "exponent" else draw(st.integers(least, 9 - exp_bits - signed))
+    bias = (1 << (exp_bits - 1)) - 1 + draw(st.integers(-20, 20) | st.just(0))
+    pads = draw(st.tuples(*[st.sampled_from([0, 0, 0, 1, 3])] * 2)) if policy != "exponent" else (0, 0)
+    return Float("generated", exp_bits, frac_bits, bias, policy, signed, *pads)
+
+
+@st.composite
+def rows(draw):
+    """A chain over a generated adder between generated formats, some block scaled; D can say NaN."""
+    a, b = draw(floats()), draw(floats())
+    d = draw(floats(specials=("ieee", "fn"), signed=True) | st.sampled_from([FORMATS["float16"], FORMATS["float32"]]))
+    c = draw(st.just(d) | floats())
+    frac = draw(st.integers(0, 40))
+    adder = Adder("generated", draw(st.sampled_from([16, 32, 64, 128, 256])), frac, draw(st.integers(0, 52 - frac)))
+    block = draw(st.sampled_from([0, 0, 1, 2, 4]))
+    k = draw(st.integers(1, 3)) * (block or draw(st.integers(1, 7)))
+    scale = draw(floats(specials=("exponent",))) if block else None
+    rnd = draw(st.sampled_from([None, "rne", "rna", "rz", "rd", "ru", "ro"]))
+    return Instruction("generated", "chain", 2, 2, k, a, b, c, d, "chain", adder, scale, block, rnd)
+
+
+@st.composite
+def problems(draw):
+    row = draw(rows())
+    times = draw(st.integers(1, 2)) if row.c == row.d else 1
+
+    def codes(fmt, *shape):
+        size = int(np.prod(shape))
+        return np.array(draw(st.lists(st.integers(0, (1 << fmt.bits) - 1), min_size=size, max_size=size)),
+                        fmt.code_dtype).reshape(1, *shape)
+    scales = [codes(row.scale, 2, times * row.k // row.block) for _ in "ab"] if row.block else [None, None]
+    return row, Operands(codes(row.a, 2, times * row.k), codes(row.b, 2, times * row.k), codes(row.c, 2, 2), *scales)
+
+
+def compare(engine: str, row: Instruction, operands: Operands) -> None:
+    try:
+        got = run(engine, row, operands)
+    except EngineUnavailable as refusal:
+        assert "cannot do" in str(refusal)
+        reject()
+    check(row, operands, got, run("exact", row, operands))
+
+
+@engines
+@settings(max_examples=200)
+@given(problem=problems())
+def test_generated_rows(engine, problem):
+    compare(engine, *problem)
+
+
+@pytest.mark.exhaustive
+@engines
+@settings(max_examples=20_000)
+@given(problem=problems())
+def test_many_generated_rows(engine, problem):
+    compare(engine, *problem)
+
+
+DOUBLES = st.floats(width=64) | st.sampled_from([0.0, -0.0, 1.0, 2.0**-1022, 5e-324, 2.0**-537, 2.0**1023, 1 + 2.0**-52])
+
+
+@engines
+@settings(max_examples=400)
+@given(x=DOUBLES, y=DOUBLES, z=DOUBLES, near=st.sampled_from(["", "product", "tail"]),
+       rnd=st.sampled_from(["rne", "rna", "rz", "rd", "ru", "ro"]))
+def test_fma_of_doubles(engine, x, y, z, near, rnd):
+    """Also where z takes away the product rounded, so that its tail remains, or the tail, so that nothing remains."""
+    with np.errstate(all="ignore"):
+        rounded = np.float64(x) * y
+    if near == "product":
+        z = -rounded
+    elif near == "tail" and np.isfinite(rounded):
+        z = float(Fraction(float(rounded)) - Fraction(x) * Fraction(y))
+    f64 = FORMATS["float64"]
+    row = Instruction("generated", f"fma {rnd}", 1, 1, 1, f64, f64, f64, f64, "fma_chain", rnd=rnd)
+    compare(engine, row, Operands(*np.array([x, y, z]).view(np.uint64).reshape(3, 1, 1, 1)))
+
+
+# --- shapes, threads, refusals ---------------------------------------------------------------------------------------
+
+SHAPED = [("sm_90", "wgmma.m64n8k16.f32.f16.f16"), ("sm_90", "mma.m16n8k32.f16.e4m3.e4m3.f16"),
+          ("sm_120", "mma.m16n8k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.f32.ue4m3"),
+          ("sm_80", "mma.m8n8k4.f64.f64.f64.f64"), ("sm_80", "mma.m8n8k4.f16.f16.f16.f16"),
+          ("sm_80", "mma.m16n8k32.s32.s8.s8.s32.satfinite")]
+
+
+@engines
+@pytest.mark.parametrize("arch, name", SHAPED)
+def test_an_element_does_not_depend_on_its_place(engine, arch, name):
+    """A large product, whose rows and columns are cut for caches, vectors and threads, against its elements one by one;
+    and the same from four threads at once."""
+    row = replace(find(arch, name), m=67, n=131)
+    large = generated(row, 2, seed=3)
+    whole = run(engine, row, large)
+    single = replace(row, m=1, n=1)
+    a, scale_a = (None if x is None else np.repeat(x.reshape(2 * 67, 1, -1), 131, 0) for x in (large.a, large.scale_a))
+    b, scale_b = (None if x is None else np.tile(x.reshape(2, 1, 131, -1), (1, 67, 1, 1)).reshape(2 * 67 * 131, 1, -1)
+                  for x in (large.b, large.scale_b))
+    alone = run(engine, single, Operands(a, b, large.c.reshape(-1, 1, 1), scale_a, scale_b))
+    assert np.array_equal(whole, alone.reshape(whole.shape))
+    with ThreadPoolExecutor(4) as pool:
+        for again in pool.map(lambda _: run(engine, row, large), range(4)):
+            assert np.array_equal(again, whole)
+
+
+@engines
+def test_no_elements(engine):
+    row = find("sm_80", "mma.m16n8k16.f32.f16.f16.f32")
+    for tiles, m, n in ((0, 16, 8), (1, 0, 8), (1, 16, 0)):
+        operands = Operands(np.zeros((tiles, m, 16), "u2"), np.zeros((tiles, n, 16), "u2"), np.zeros((tiles, m, n), "u4"))
+        assert run(engine, row, operands).shape == (tiles, m, n)
+
+
+def test_numba_refuses_by_name_where_doubles_would_not_do():
+    row = find("sm_80", "mma.m16n8k16.f32.f16.f16.f32")
+    f64, wide = FORMATS["float64"], Float("wide", 11, 4)
+    for change in (dict(a=f64, b=f64), dict(adder=Adder("wide", 128, 50, 6)), dict(a=wide, b=wide), dict(rnd="sr"),
+                   dict(c=Float("odd", 8, 20), d=Float("odd", 8, 20)), dict(d=FORMATS["float4_e2m1fn"])):
+        strange = replace(row, m=1, n=1, **change)
+        with pytest.raises(EngineUnavailable, match="the Numba engine cannot do sm_80 mma.m16n8k16"):
+            run("numba", strange, uniform(strange, 1, 0))
