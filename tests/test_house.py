@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import emulator
-from emulator import cli
+from emulator import cli, golden
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,6 +68,12 @@ def test_readme_python():
 def test_readme_console(command, want):
     got = CliRunner().invoke(cli.main, shlex.split(command), env={**os.environ, "COLUMNS": "120"})
     assert got.exit_code == 0 and got.output.rstrip() == want.rstrip()
+
+
+def test_readme_counts():
+    sets = golden.read(ROOT / "golden" / "published")
+    assert f"published: {len(sets)} sets, {sum(each.rows for each in sets)} rows" in README
+    assert f"{sum(len(emulator.table(arch)) for arch in emulator.ARCHS)} rows on sm_70" in README
 
 
 def test_make_targets_of_the_readme():
