@@ -155,7 +155,7 @@ def floats(draw, specials=("ieee", "fn", "fnuz", "finite", "exponent"), signed=N
 def rows(draw):
     """A chain over a generated adder between generated formats, some block scaled; D can say NaN."""
     a, b = draw(floats()), draw(floats())
-    d = draw(floats(specials=("ieee", "fn"), signed=True) | st.sampled_from([FORMATS["float16"], FORMATS["float32"]]))
+    d = draw(floats(specials=("ieee", "fn", "fnuz"), signed=True) | st.sampled_from([FORMATS["float16"], FORMATS["float32"]]))
     c = draw(st.just(d) | floats())
     frac = draw(st.integers(0, 40))
     adder = Adder("generated", draw(st.sampled_from([16, 32, 64, 128, 256])), frac, draw(st.integers(0, 52 - frac)))

@@ -1,0 +1,673 @@
+/* A whole matrix product: operands taken apart once into planes, tiles that stay in the cache, and for each tile the kernel
+ * that is exact for it, or emu_dots. See matmul.h for the planes and matmul_lanes.h for the kernels. */
+#include <fenv.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "isa.h"
+#include "matmul.h"
+#include "number.h"
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
+enum { COLUMNS = 1024 };                        /* of N taken apart at a time: with CHUNK of K some 3 MiB */
+enum { FEW = 4 };                               /* rows or columns redone one by one; of more, the whole tile */
+
+/* What the kernels do with a row: matmul_lanes.h has a section for each. */
+enum kind { SLOW, CHAIN, THROUGH_F16, INTEGERS, GROUPS, DOUBLES };
+
+typedef struct {            /* one call */
+    const emu_row *row;
+    format a, b, c, d, scale;
+    const emu_matrix *from_a, *from_b, *from_c, *scale_a, *scale_b, *to;
+    size_t m, n, k;
+    size_t chunk, columns;  /* the most taken apart at a time; chunk is a multiple of row->k */
+    size_t width;           /* of a tile */
+    size_t terms;           /* elements of k that lie together in the planes of A */
+    enum kind kind;
+    bool half;              /* the sums are F16 */
+    const kernels *with;
+    /* planes and scratch */
+    reader read_a, read_b;
+    float *a_value, *b_value, *sums, *part;
+    double *a_double, *b_double, *sum_double;
+    blocks a_block, b_block;
+    uint32_t *a_claim, *codes;
+    int32_t *scales;
+    uint8_t *b_claim;
+    unsigned char *old, *slow_a, *slow_b, *slow_c, *slow_d, *slow_sa, *slow_sb;
+    panel *panels;
+} product;
+
+/* --- codes in memory ----------------------------------------------------------------------------------------------- */
+
+static unsigned char *place(const emu_matrix *x, size_t i, size_t j)
+{
+    return (unsigned char *)x->codes + (int64_t)i * x->down + (int64_t)j * x->across;
+}
+
+/* `count` codes, `stride` bytes apart. */
+static void read_line(const unsigned char *from, int64_t stride, int width, size_t count, uint32_t *to)
+{
+    uint16_t two;
+    switch (width) {
+    case 1:
+        for (size_t i = 0; i < count; i++)
+            to[i] = from[(int64_t)i * stride];
+        break;
+    case 2:
+        for (size_t i = 0; i < count; i++) {
+            memcpy(&two, from + (int64_t)i * stride, 2);
+            to[i] = two;
+        }
+        break;
+    default:
+        for (size_t i = 0; i < count; i++)
+            memcpy(&to[i], from + (int64_t)i * stride, 4);
+    }
+}
+
+/* A rectangle of codes, made contiguous row by row; what lies beyond the matrix is zero. */
+static void gather(const emu_matrix *x, size_t i, size_t rows, size_t j, size_t columns, size_t limit, int width,
+                   unsigned char *to)
+{
+    size_t there = j >= limit ? 0 : limit - j < columns ? limit - j : columns, size = (size_t)width;
+    for (size_t r = 0; r < rows; r++, to += columns * size) {
+        memset(to + there * size, 0, (columns - there) * size);
+        if (x->across == width)
+            memcpy(to, place(x, i + r, j), there * size);
+        else
+            for (size_t s = 0; s < there; s++)
+                memcpy(to + s * size, place(x, i + r, j + s), size);
+    }
+}
+
+static emu_matrix transposed(const emu_matrix *x)
+{
+    return (emu_matrix){x->codes, x->across, x->down};
+}
+
+/* --- the exact way ------------------------------------------------------------------------------------------------- */
+
+/* Rows i.. and columns j.. over k.. through emu_dots. `old` is their C, contiguous codes `stride` to a row. */
+static int redo(const product *p, size_t i, size_t rows, size_t j, size_t columns, size_t k, size_t depth,
+                const unsigned char *old, size_t stride)
+{
+    emu_matrix b = transposed(p->from_b);
+    size_t size = (size_t)p->d.bytes, c_size = (size_t)(k ? p->d : p->c).bytes;
+    gather(p->from_a, i, rows, k, depth, p->k, p->a.bytes, p->slow_a);
+    gather(&b, j, columns, k, depth, p->k, p->b.bytes, p->slow_b);
+    if (p->slow_sa) {
+        size_t block = (size_t)p->row->block, all = (p->k + block - 1) / block;
+        emu_matrix scale_b = transposed(p->scale_b);
+        gather(p->scale_a, i, rows, k / block, depth / block, all, p->scale.bytes, p->slow_sa);
+        gather(&scale_b, j, columns, k / block, depth / block, all, p->scale.bytes, p->slow_sb);
+    }
+    for (size_t r = 0; r < rows; r++)
+        memcpy(p->slow_c + r * columns * c_size, old + r * stride * c_size, columns * c_size);
+    int status = emu_dots(p->row, 1, (int64_t)rows, (int64_t)columns, (int64_t)depth, p->slow_a, p->slow_b, p->slow_c,
+                          p->slow_sa, p->slow_sb, p->slow_d);
+    for (size_t r = 0; !status && r < rows; r++)
+        for (size_t s = 0; s < columns; s++)
+            memcpy(place(p->to, i + r, j + s), p->slow_d + (r * columns + s) * size, size);
+    return status;
+}
+
+/* --- operands into planes ------------------------------------------------------------------------------------------ */
+
+static reader reader_of(const format *f, bool scaled)
+{
+    if (!f->row.is_float)
+        return (reader){.integer = f->row.is_signed ? -1 : 1, .move = f->row.bits};
+    return (reader){
+        .magnitude = (uint32_t)f->magnitude, .sign = (uint32_t)f->sign, .most = (uint32_t)f->max_code,
+        .nan = f->row.specials == EMU_SPECIALS_FNUZ ? (uint32_t)f->sign : UINT32_MAX,
+        .smallest = f->row.bias == 127 ? UINT32_C(1) << f->row.frac_bits : 0,
+        .rebias = (uint32_t)(127 - f->row.bias) << 23, .pad = f->row.low_pad, .move = 23 - f->row.frac_bits,
+        .scaled = scaled,
+    };
+}
+
+/* What is left of `depth` elements from k on. */
+static size_t within(const product *p, size_t k, size_t depth)
+{
+    return k >= p->k ? 0 : p->k - k < depth ? p->k - k : depth;
+}
+
+/* Where index i of k lies in the planes: exact.fp8_through_f16 sums k mod 4 in {0, 1} first. */
+static size_t spot(const product *p, size_t i)
+{
+    size_t k = (size_t)p->row->k, in = i % k;
+    return p->kind == THROUGH_F16 ? i - in + (in & 2 ? k / 2 : 0) + in / 4 * 2 + (in & 1) : i;
+}
+
+/* Lines of A: [line][CODES(depth)]. */
+static void read_a(const product *p, size_t i, size_t rows, size_t k, size_t depth)
+{
+    size_t there = within(p, k, depth), room = CODES(depth);
+    uint32_t line[CHUNK];
+    for (size_t r = 0; r < rows; r++) {
+        uint32_t *to = p->codes + r * room;
+        bool moved = p->kind == THROUGH_F16;
+        read_line(place(p->from_a, i + r, k), p->from_a->across, p->a.bytes, there, moved ? line : to);
+        memset(moved ? to : to + there, 0, (moved ? room : room - there) * sizeof *to);
+        for (size_t at = 0; moved && at < there; at++)
+            to[spot(p, at)] = line[at];
+    }
+}
+
+/* Lines of B: [depth][width]. */
+static void read_b(const product *p, size_t j, size_t columns, size_t k, size_t depth)
+{
+    size_t width = p->width, there = within(p, k, depth);
+    const emu_matrix *b = p->from_b;
+    if (columns < width || there < depth)
+        memset(p->codes, 0, width * depth * sizeof *p->codes);
+    if (b->down < b->across) {                  /* columns lie together: in steps, for the cache's sake */
+        for (size_t at = 0; at < there; at += RUN)
+            for (size_t s = 0; s < columns; s++) {
+                uint32_t line[RUN] = {0};
+                size_t count = there - at < RUN ? there - at : RUN;
+                read_line(place(b, k + at, j + s), b->down, p->b.bytes, count, line);
+                for (size_t r = 0; r < count; r++)
+                    p->codes[spot(p, at + r) * width + s] = line[r];
+            }
+        return;
+    }
+    for (size_t r = 0; r < there; r++)
+        read_line(place(b, k + r, j), b->across, p->b.bytes, columns, p->codes + spot(p, r) * width);
+}
+
+/* The scale of line `line` for element k; missing ones are finite. */
+static number scale_of(const product *p, const emu_matrix *scales, size_t line, size_t k)
+{
+    return decode(&p->scale, k < p->k ? *place(scales, line, k / (size_t)p->row->block) : 0);
+}
+
+static void fill_scales(const product *p, const emu_matrix *scales, size_t line, size_t k, size_t depth, int32_t *to,
+                        size_t stride)
+{
+    size_t block = (size_t)p->row->block;
+    for (size_t at = 0; at < depth; at += block) {
+        number scale = scale_of(p, scales, line, k + at);
+        for (size_t i = at; i < at + block; i++)
+            to[i * stride] = scale.kind ? NAN_SCALE : scale.exp;
+    }
+}
+
+/* The groups of 16 of one line of A or B, whose codes are `step` apart; true if a scale is NaN. */
+static bool take_blocks(const product *p, const emu_matrix *scales, const format *f, size_t line, size_t k, size_t depth,
+                        const uint32_t *codes, size_t step, const blocks *to, size_t at, size_t stride)
+{
+    bool bad = false;
+    for (size_t start = 0; start < depth; start += RUN, at += stride) {
+        number scale = scale_of(p, scales, line, k + start);
+        uint32_t some = 0;
+        for (size_t i = 0; i < RUN; i++)
+            some |= (uint32_t)((codes[(start + i) * step] & f->magnitude) != 0) << i;
+        bad |= scale.kind != FINITE;
+        to->scale[at] = ldexp((double)scale.sig, scale.exp);
+        to->claim[at] = scale.exp + p->scale.row.frac_bits;
+        to->some[at] = scale.sig ? some : 0;
+    }
+    return bad;
+}
+
+/* Binary64 codes, not taken apart. */
+static void read_doubles(const emu_matrix *x, size_t line, size_t k, size_t count, size_t depth, double *to, size_t stride)
+{
+    for (size_t i = 0; i < depth; i++) {
+        to[i * stride] = 0;
+        if (i < count)
+            memcpy(&to[i * stride], place(x, line, k + i), sizeof *to);
+    }
+}
+
+static panel take_a(const product *p, size_t i, size_t rows, size_t k, size_t depth)
+{
+    if (p->kind == DOUBLES) {
+        for (size_t r = 0; r < rows; r++)
+            read_doubles(p->from_a, i + r, k, within(p, k, depth), depth, p->a_double + r * depth, 1);
+        return (panel){0};
+    }
+    read_a(p, i, rows, k, depth);
+    for (size_t r = 0; p->read_a.scaled && r < rows; r++) {
+        memset(p->scales + r * CODES(depth), 0, CODES(depth) * sizeof *p->scales);
+        fill_scales(p, p->scale_a, i + r, k, depth, p->scales + r * CODES(depth), 1);
+    }
+    /* A group whose significands of A add up to no more than this is not hot: those of B are below 2, and C, aligned, is
+     * below 2 * 2^frac, so the sum is below (2 * limit + 2) * 2^frac = 2^31. */
+    int limit = p->row->frac <= 22 ? 1 << 8 : p->row->frac <= 30 ? (1 << (30 - p->row->frac)) - 1 : 0;
+    panel to = p->with->take_a(&p->read_a, (int)rows, (int)depth, (int)p->terms, limit, p->codes, p->scales, p->a_value,
+                               p->a_claim);
+    for (size_t r = 0; p->kind == GROUPS && r < rows; r++)
+        to.redo |= (uint64_t)take_blocks(p, p->scale_a, &p->a, i + r, k, depth, p->codes + r * CODES(depth), 1,
+                                         &p->a_block, r, ROWS) << r;
+    return to;
+}
+
+static panel take_b(const product *p, size_t j, size_t columns, size_t k, size_t depth)
+{
+    size_t from = j % p->columns, width = p->width;
+    emu_matrix scales = p->row->block ? transposed(p->scale_b) : (emu_matrix){0}, b = transposed(p->from_b);
+    if (p->kind == DOUBLES) {
+        double *to = p->b_double + from * p->chunk;
+        memset(to, 0, width * depth * sizeof *to);
+        for (size_t s = 0; s < columns; s++)
+            read_doubles(&b, j + s, k, within(p, k, depth), depth, to + s, width);
+        return (panel){0};
+    }
+    read_b(p, j, columns, k, depth);
+    if (p->read_b.scaled)
+        memset(p->scales, 0, width * depth * sizeof *p->scales);
+    for (size_t s = 0; p->read_b.scaled && s < columns; s++)
+        fill_scales(p, &scales, j + s, k, depth, p->scales + s, width);
+    panel to = p->with->take_b(&p->read_b, (int)depth, p->codes, p->scales, p->b_value + from * p->chunk,
+                               p->b_claim + from * p->chunk);
+    if (p->kind == GROUPS) {
+        size_t at = from / width * (p->chunk / RUN) * width;
+        memset(p->b_block.some + at, 0, depth / RUN * width * sizeof *p->b_block.some);
+        memset(p->b_block.scale + at, 0, depth / RUN * width * sizeof *p->b_block.scale);
+        memset(p->b_block.claim + at, 0, depth / RUN * width * sizeof *p->b_block.claim);
+        for (size_t s = 0; s < columns; s++)
+            to.redo |= (uint64_t)take_blocks(p, &scales, &p->b, j + s, k, depth, p->codes + s, width, &p->b_block, at + s,
+                                             width) << s;
+    }
+    return to;
+}
+
+/* --- a tile -------------------------------------------------------------------------------------------------------- */
+
+/* The rounding direction, and whether subnormals are flushed. Put back by `leave`. */
+#ifdef __SSE2__
+typedef unsigned environment;
+static environment enter(int mode, bool flush)
+{
+    static const unsigned DIRECTIONS[] = {
+        [EMU_ROUND_RNE] = _MM_ROUND_NEAREST, [EMU_ROUND_RZ] = _MM_ROUND_TOWARD_ZERO,
+        [EMU_ROUND_RD] = _MM_ROUND_DOWN,     [EMU_ROUND_RU] = _MM_ROUND_UP,
+    };
+    environment kept = _mm_getcsr();
+    _mm_setcsr(_MM_MASK_MASK | DIRECTIONS[mode] | (flush ? 0x8040 : 0));
+    return kept;
+}
+static void leave(environment kept) { _mm_setcsr(kept); }
+#else                                           /* flushing is for speed alone */
+typedef fenv_t environment;
+static environment enter(int mode, bool flush)
+{
+    static const int DIRECTIONS[] = {
+        [EMU_ROUND_RNE] = FE_TONEAREST, [EMU_ROUND_RZ] = FE_TOWARDZERO,
+        [EMU_ROUND_RD] = FE_DOWNWARD,   [EMU_ROUND_RU] = FE_UPWARD,
+    };
+    environment kept;
+    (void)flush;
+    fegetenv(&kept);
+    fesetenv(FE_DFL_ENV);
+    fesetround(DIRECTIONS[mode]);
+    return kept;
+}
+static void leave(environment kept) { fesetenv(&kept); }
+#endif
+
+static inline float as_float(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+static inline uint32_t as_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static float from_half(uint32_t code)
+{
+    uint32_t size = code & 0x7fff, sign = (code & 0x8000) << 16;
+    float x = size < 0x400 ? (float)size * 0x1p-24f : as_float((size << 13) + (112u << 23));
+    return as_float(as_bits(x) | sign);
+}
+
+static uint32_t to_half(float x)                /* which is a number of float16 */
+{
+    uint32_t size = as_bits(x) & 0x7fffffff, sign = as_bits(x) >> 16 & 0x8000;
+    return size ? sign | (size < 113u << 23 ? (uint32_t)(as_float(size) * 0x1p24f) : (size >> 13) - (112u << 10)) : 0;
+}
+
+/* C into floats; the rows in which some C is not zero and not in least <= |C| < most, all as codes. */
+static uint64_t load_sums(const product *p, size_t rows, size_t columns, uint32_t least, uint32_t most)
+{
+    uint64_t bad = 0;
+    for (size_t r = 0; r < rows; r++) {
+        float *sums = p->sums + r * p->width;
+        uint32_t codes[WIDEST], any = 0;
+        read_line(p->old + r * columns * (size_t)p->d.bytes, p->d.bytes, p->d.bytes, columns, codes);
+        memset(sums, 0, p->width * sizeof *sums);
+        for (size_t s = 0; s < columns; s++) {
+            uint32_t size = codes[s] & (p->half ? 0x7fff : 0x7fffffff);
+            any |= size >= most || (size && size < least);
+            sums[s] = p->half ? from_half(codes[s]) : as_float(codes[s]);
+        }
+        bad |= (uint64_t)any << r;
+    }
+    return bad;
+}
+
+/* The sums into D. With fewer than 23 fraction bits the adder has cut C to as many before each sum, since E is at least
+ * C's exponent; so only the last one is still to be cut. */
+static void store_sums(const product *p, size_t i, size_t rows, size_t j, size_t columns)
+{
+    uint32_t keep = p->kind == CHAIN && !p->half ? UINT32_MAX << (23 - p->row->precision) : UINT32_MAX;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t s = 0; s < columns; s++) {
+            float x = p->sums[r * p->width + s];
+            uint32_t code = p->half ? to_half(x) : as_bits(x) & keep;
+            uint16_t two = (uint16_t)code;
+            if (p->half)
+                memcpy(place(p->to, i + r, j + s), &two, sizeof two);
+            else
+                memcpy(place(p->to, i + r, j + s), &code, sizeof code);
+        }
+}
+
+static int log2_up(size_t x)
+{
+    return bit_length(x - 1);
+}
+
+static void do_doubles(const product *p, size_t at, size_t i, size_t rows, size_t j, size_t columns, size_t depth)
+{
+    memset(p->sum_double, 0, ROWS * p->width * sizeof *p->sum_double);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(p->sum_double + r * p->width, p->old + r * columns * sizeof(double), columns * sizeof(double));
+    environment kept = enter(p->row->rounding, false);
+    p->with->doubles(p->a_double, p->b_double + at, p->sum_double, (int)rows, (int)depth);
+    leave(kept);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t s = 0; s < columns; s++) {
+            uint64_t code;
+            memcpy(&code, p->sum_double + r * p->width + s, sizeof code);
+            code = (code & p->d.magnitude) > p->d.inf_code ? p->d.all_ones_nan : code;
+            memcpy(place(p->to, i + r, j + s), &code, sizeof code);
+        }
+}
+
+/* exact.fp8_through_f16, one instruction after another: two sums from zero, then C is added. Nothing is subnormal: C is at
+ * least 2^low and so a multiple of 2^(low - 23), the sums of 2^(low + 24) (see matmul_lanes.h), and low >= -101. */
+static bool through_f16(const product *p, tile t)
+{
+    float *part = p->part, *c = t.c;
+    bool bad = false;
+    for (int group = 0; group < t.groups; group += 2, t.a += 2 * ROWS * p->terms, t.a_claim += 2 * ROWS * p->terms,
+             t.b += 2 * p->terms * p->width, t.b_claim += 2 * p->terms * p->width) {
+        tile two = t, sum = t;
+        two.groups = 2;
+        two.c = part;
+        sum.c = c;
+        memset(part, 0, ROWS * p->width * sizeof *part);
+        environment kept = enter(EMU_ROUND_RZ, true);
+        bad |= p->half ? p->with->chain_half(&two) : p->with->chain_hot(&two);
+        leave(kept);
+        kept = enter(EMU_ROUND_RNE, true);
+        bad |= p->with->add(&sum, part, p->half);
+        leave(kept);
+    }
+    return bad;
+}
+
+/* The kernel for a tile whose C is in `old`: false if it is not exact there. Rows that it does not do are in *redo. */
+static bool do_fast(const product *p, tile t, const panel *a, const panel *b, size_t rows, size_t columns, size_t depth,
+                    uint64_t *redo)
+{
+    bool bad;
+    environment kept;
+    *redo = a->redo;
+    if (p->kind == INTEGERS) {
+        load_sums(p, rows, columns, 0, UINT32_MAX);
+        p->with->integers(&t);
+        return true;
+    }
+    if (p->kind == GROUPS) {
+        *redo |= load_sums(p, rows, columns, 0, 0x7f800000);
+        kept = enter(EMU_ROUND_RZ, false);
+        bad = p->with->groups(&t);
+        leave(kept);
+        return !bad;
+    }
+    int frac = p->row->frac, top = a->top + b->top;
+    t.clear = CLEAR;
+    t.low = top - 254 + CLEAR;
+    if (t.low < frac - 126) {
+        t.clear += frac - 126 - t.low;
+        t.low = frac - 126;
+    }
+    /* Each is a condition named in matmul_lanes.h: room in the byte; a nonzero sum is at least 2^low; no sum reaches
+     * 2^126 + depth * 2^(top + 2) <= 2^127; the floor of F16 is not below low. */
+    if (t.clear > 255 || a->least + b->least < t.low + frac || top + 2 + log2_up(depth) > 126
+        || (p->half && t.low > p->row->floor))
+        return false;
+    *redo |= p->half ? load_sums(p, rows, columns, 0, 0x7c00)
+                     : load_sums(p, rows, columns, (uint32_t)(t.low + 127) << 23, (126 + 127u) << 23);
+    if (p->kind == THROUGH_F16)
+        return !through_f16(p, t);
+    kept = enter(EMU_ROUND_RZ, true);
+    bad = (p->half ? p->with->chain_half : a->hot ? p->with->chain_hot : p->with->chain)(&t);
+    leave(kept);
+    return !bad;
+}
+
+/* Rows i.. and columns j.. over a chunk of K. */
+static int do_tile(const product *p, const panel *a, size_t i, size_t rows, size_t j, size_t columns, size_t k,
+                   size_t depth)
+{
+    const emu_matrix *from = k ? p->to : p->from_c;
+    size_t size = (size_t)(k ? p->d : p->c).bytes, at = j % p->columns * p->chunk;
+    const panel *b = p->panels + j % p->columns / p->width;
+    if (from)
+        gather(from, i, rows, j, columns, p->n, (int)size, p->old);
+    else
+        memset(p->old, 0, rows * columns * size);
+    if (p->kind == DOUBLES)
+        return do_doubles(p, at, i, rows, j, columns, depth), EMU_DONE;
+    if (p->kind == SLOW)
+        return redo(p, i, rows, j, columns, k, depth, p->old, columns);
+
+    uint64_t bad_rows, bad_columns = b->redo;
+    tile t = {.a = p->a_value, .a_claim = p->a_claim, .b = p->b_value + at, .b_claim = p->b_claim + at, .c = p->sums,
+              .rows = (int)rows, .groups = (int)(depth / p->terms), .terms = (int)p->terms, .frac = p->row->frac,
+              .floor = p->row->floor, .emin = p->d.emin, .saturate = p->row->saturate};
+    if (p->kind == GROUPS) {
+        t.terms = p->row->k / RUN;
+        t.groups = (int)(depth / (size_t)p->row->k);
+        t.a_block = p->a_block;
+        t.b_block = (blocks){p->b_block.scale + at / RUN, p->b_block.claim + at / RUN, p->b_block.some + at / RUN};
+    }
+    if (!do_fast(p, t, a, b, rows, columns, depth, &bad_rows) || __builtin_popcountll(bad_rows) > FEW
+            || __builtin_popcountll(bad_columns) > FEW)
+        return redo(p, i, rows, j, columns, k, depth, p->old, columns);
+    store_sums(p, i, rows, j, columns);
+    int status = EMU_DONE;
+    for (size_t r = 0; !status && r < rows; r++)
+        if (bad_rows >> r & 1)
+            status = redo(p, i + r, 1, j, columns, k, depth, p->old + r * columns * size, columns);
+    for (size_t s = 0; !status && s < columns; s++)
+        if (bad_columns >> s & 1)
+            status = redo(p, i, rows, j + s, 1, k, depth, p->old + s * size, columns);
+    return status;
+}
+
+/* --- the call ------------------------------------------------------------------------------------------------------ */
+
+static bool is_float(const format *f, int exp_bits, int frac_bits)
+{
+    return f->row.is_float && f->row.is_signed && f->row.exp_bits == exp_bits && f->row.frac_bits == frac_bits
+        && f->row.bias == (1 << (exp_bits - 1)) - 1 && f->row.specials == EMU_SPECIALS_IEEE && !f->row.low_pad;
+}
+
+/* Does `split` read it, and is a product of two such significands a float? */
+static bool fits(const format *f)
+{
+    return f->row.is_float && f->row.specials != EMU_SPECIALS_EXPONENT && f->row.frac_bits <= 10 && f->bytes <= 4
+        && f->row.exp_bits + f->row.frac_bits + f->row.low_pad < 32 && f->emin >= -126 && f->emax <= 127;
+}
+
+static bool is_e2m1(const format *f)
+{
+    return f->row.is_float && f->row.exp_bits == 2 && f->row.frac_bits == 1 && f->row.bias == 1
+        && f->row.specials == EMU_SPECIALS_FINITE;
+}
+
+/* Sums of at most 16 * 2 products of at most 2 * 2^frac in two runs, by way of 32-bit integers. */
+static bool is_chain(const product *p, int terms)
+{
+    const emu_row *row = p->row;
+    bool single = is_float(&p->d, 8, 23) && row->rounding == EMU_ROUND_RZ && row->floor < row->frac - 126;
+    bool half = is_float(&p->d, 5, 10) && row->rounding == EMU_ROUND_RNE && row->precision == 10;
+    return fits(&p->a) && fits(&p->b) && (single || half) && row->frac <= 25 && terms % 4 == 0 && terms <= 2 * RUN
+        && (terms <= RUN || terms % RUN == 0) && row->k % terms == 0;
+}
+
+static enum kind kind_of(const product *p)
+{
+    const emu_row *row = p->row;
+    bool exponents = !row->block || p->scale.row.specials == EMU_SPECIALS_EXPONENT;
+    if (memcmp(&row->c, &row->d, sizeof row->c) || row->k > CHUNK)
+        return SLOW;
+    switch (row->method) {
+    case EMU_METHOD_CHAIN:
+        return is_chain(p, row->terms) && exponents && (!row->block || p->scale.bytes == 1) ? CHAIN : SLOW;
+    case EMU_METHOD_FP8_THROUGH_F16:
+        return is_chain(p, row->k / 2) && row->k % 8 == 0 && p->a.row.frac_bits <= 3 && p->b.row.frac_bits <= 3
+            && p->a.row.exp_bits <= 5 && p->b.row.exp_bits <= 5 ? THROUGH_F16 : SLOW;
+    case EMU_METHOD_INTEGER:                    /* float sums below 2^24, and whole vectors of four */
+        return p->a.row.bits <= 8 && p->b.row.bits <= 8 && row->k <= 256 && row->k % 4 == 0 && p->d.row.is_signed
+            && p->d.row.bits == 32 ? INTEGERS : SLOW;
+    case EMU_METHOD_EXACT_GROUPS:
+        return is_e2m1(&p->a) && is_e2m1(&p->b) && p->scale.row.frac_bits <= 3 && p->scale.bytes == 1 && !p->scale.inf_code
+            && p->scale.row.exp_bits <= 8 && row->frac <= 35 && row->k <= RUN * MOST_GROUPS && is_float(&p->d, 8, 23)
+            && row->rounding == EMU_ROUND_RZ && row->precision == 23 && row->floor > -400 ? GROUPS : SLOW;
+    case EMU_METHOD_FMA_CHAIN:
+        return p->with->doubles && is_float(&p->a, 11, 52) && is_float(&p->b, 11, 52) && is_float(&p->d, 11, 52) ? DOUBLES
+                                                                                                           : SLOW;
+    default:
+        return SLOW;
+    }
+}
+
+static const kernels *best_kernels(int isa)
+{
+#ifdef EMU_AVX512
+    if (isa >= EMU_ISA_AVX512)
+        return &emu_kernels_avx512;
+#endif
+#ifdef EMU_AVX2
+    if (isa >= EMU_ISA_AVX2)
+        return &emu_kernels_avx2;
+#endif
+    (void)isa;
+    return &emu_kernels_portable;
+}
+
+/* `count` objects out of one piece of memory; measures it while there is none. */
+static void *cut(unsigned char *memory, size_t *used, size_t count, size_t size)
+{
+    void *at = memory ? memory + *used : NULL;
+    *used += (count * size + 63) / 64 * 64;
+    return at;
+}
+
+static size_t lay_out(product *p, unsigned char *memory)
+{
+    size_t used = 0, width = p->width, groups = p->chunk / RUN + 1;
+    if (p->kind == DOUBLES) {
+        p->a_double = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_double);
+        p->b_double = cut(memory, &used, p->columns * p->chunk, sizeof *p->b_double);
+        p->sum_double = cut(memory, &used, ROWS * width, sizeof *p->sum_double);
+    } else if (p->kind != SLOW) {
+        p->a_value = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_value);
+        p->a_claim = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_claim);
+        p->b_value = cut(memory, &used, p->columns * p->chunk, sizeof *p->b_value);
+        p->b_claim = cut(memory, &used, p->columns * p->chunk, 1);
+        p->sums = cut(memory, &used, ROWS * width, sizeof *p->sums);
+        p->codes = cut(memory, &used, WIDEST * CODES(p->chunk), sizeof *p->codes);
+        p->scales = cut(memory, &used, p->read_a.scaled ? WIDEST * CODES(p->chunk) : 0, sizeof *p->scales);
+        p->part = cut(memory, &used, p->kind == THROUGH_F16 ? ROWS * width : 0, sizeof *p->part);
+    }
+    if (p->kind == GROUPS)
+        for (int b = 0; b < 2; b++) {
+            blocks *to = b ? &p->b_block : &p->a_block;
+            size_t count = groups * (b ? p->columns : (size_t)ROWS);
+            to->scale = cut(memory, &used, count, sizeof *to->scale);
+            to->claim = cut(memory, &used, count, sizeof *to->claim);
+            to->some = cut(memory, &used, count, sizeof *to->some);
+        }
+    p->panels = cut(memory, &used, p->columns / width, sizeof *p->panels);
+    p->old = cut(memory, &used, ROWS * width, 8);
+    p->slow_a = cut(memory, &used, ROWS * p->chunk, (size_t)p->a.bytes);
+    p->slow_b = cut(memory, &used, width * p->chunk, (size_t)p->b.bytes);
+    p->slow_c = cut(memory, &used, ROWS * width, 8);
+    p->slow_d = cut(memory, &used, ROWS * width, 8);
+    if (p->row->block) {
+        p->slow_sa = cut(memory, &used, ROWS * p->chunk, 1);
+        p->slow_sb = cut(memory, &used, width * p->chunk, 1);
+    }
+    return used;
+}
+
+int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_matrix *a, const emu_matrix *b,
+               const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b, const emu_matrix *d)
+{
+    product p = {.row = row, .from_a = a, .from_b = b, .from_c = c, .scale_a = scale_a, .scale_b = scale_b, .to = d,
+                 .m = (size_t)m, .n = (size_t)n, .k = (size_t)k};
+    int isa = emu_isa_now(), status = emu_dots(row, 0, 0, 0, row->k, NULL, NULL, NULL, a, b, NULL);
+    if (isa < 0 || status)
+        return status ? status : EMU_BAD_ISA;
+    describe(&row->a, &p.a);
+    describe(&row->b, &p.b);
+    describe(&row->c, &p.c);
+    describe(&row->d, &p.d);
+    bool scaled = row->block && (row->method == EMU_METHOD_CHAIN || row->method == EMU_METHOD_EXACT_GROUPS);
+    if (scaled)
+        describe(&row->scale, &p.scale);
+    size_t step = (size_t)row->k, deep = (p.k + step - 1) / step * step;
+    deep = deep ? deep : step;                  /* K = 0 is one instruction over zeros */
+    if (m < 0 || n < 0 || k < 0 || (scaled && (!scale_a || !scale_b))
+        || (deep > step && memcmp(&row->c, &row->d, sizeof row->c)))
+        return EMU_BAD_SHAPE;
+
+    p.with = best_kernels(isa);
+    p.kind = kind_of(&p);
+    p.half = p.d.row.bits == 16;
+    p.read_a = reader_of(&p.a, scaled && p.kind == CHAIN);
+    p.read_b = reader_of(&p.b, scaled && p.kind == CHAIN);
+    p.width = p.kind == SLOW ? WIDEST : p.kind == DOUBLES ? (size_t)p.with->width / 2 : (size_t)p.with->width;
+    p.terms = p.kind == CHAIN ? (size_t)row->terms : p.kind == THROUGH_F16 ? step / 2 : p.kind == GROUPS ? RUN : step;
+    p.chunk = step >= CHUNK ? step : CHUNK / step * step;
+    p.chunk = p.chunk < deep ? p.chunk : deep;
+    p.columns = p.n < COLUMNS ? (p.n + p.width - 1) / p.width * p.width : COLUMNS;
+    unsigned char *memory = malloc(lay_out(&p, NULL) + 64);
+    if (!memory)
+        return EMU_NO_MEMORY;
+    lay_out(&p, memory + (64 - (uintptr_t)memory % 64));
+
+    for (size_t left = 0; left < p.n; left += p.columns) {
+        size_t end = p.n - left < p.columns ? p.n : left + p.columns;
+        for (size_t at = 0; at < deep; at += p.chunk) {
+            size_t depth = deep - at < p.chunk ? deep - at : p.chunk;
+            for (size_t j = left; p.kind != SLOW && j < end; j += p.width)
+                p.panels[(j - left) / p.width] = take_b(&p, j, end - j < p.width ? end - j : p.width, at, depth);
+            for (size_t i = 0; !status && i < p.m; i += ROWS) {
+                size_t rows = p.m - i < ROWS ? p.m - i : ROWS;
+                panel of_a = p.kind == SLOW ? (panel){0} : take_a(&p, i, rows, at, depth);
+                for (size_t j = left; !status && j < end; j += p.width)
+                    status = do_tile(&p, &of_a, i, rows, j, end - j < p.width ? end - j : p.width, at, depth);
+            }
+        }
+    }
+    free(memory);
+    return status;
+}

@@ -1,0 +1,405 @@
+/* The kernels, one output column per lane. A file that includes this has defined LANES and
+ *
+ *     REGISTER                     the constraint letter of a vector register, for asm
+ *     bytes_max(x, y)              of unsigned bytes
+ *     ints_max(x, y)               of signed 32-bit integers
+ *     round_half(x)                floats rounded to the nearest float16, ties to even; 65536 or more from 65520 on
+ *     multiply_add(x, y, z)        x * y + z of floats, rounded once or twice: all are exact here
+ *     cut(x)                       doubles below 2^52 to integers, toward zero, which is the rounding in force
+ *     DOUBLES, fma_doubles(x, y, z)  if the machine has a fused multiply-add
+ *
+ * All else is GCC's vector extension: a * b of floats is one multiplication per lane and rounds in the direction in force;
+ * float to int truncates. */
+#include "matmul.h"
+
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint8_t bytes __attribute__((vector_size(4 * LANES)));
+typedef double doubles __attribute__((vector_size(4 * LANES)));
+typedef int64_t longs __attribute__((vector_size(4 * LANES)));
+typedef float half_floats __attribute__((vector_size(2 * LANES)));
+typedef int32_t half_ints __attribute__((vector_size(2 * LANES)));
+
+enum { WIDTH = 4 * LANES };
+
+#define EXPONENT ((words){0} + 0x7f800000u)
+#define SIZE ((words){0} + 0x7fffffffu)
+#define TRUNCATED(x) ((words)__builtin_convertvector(x, ints))
+#define ROUNDED(x) __builtin_convertvector((ints)(x), floats)
+
+/* Four sums a step forward. The asm makes the compiler add in this order: it would sooner build a tree, and spill it. */
+#define KEEP(x) __asm__("" : "+" REGISTER((x)[0]), "+" REGISTER((x)[1]), "+" REGISTER((x)[2]), "+" REGISTER((x)[3]))
+
+/* --- operands into planes ------------------------------------------------------------------------------------------ */
+
+typedef struct { words top, least, special; } found;
+
+/* Codes into floats, exactly, and into the exponent fields they claim; 0 claims none. What a float cannot say (NaN, an
+ * infinity, a subnormal of float32's own exponent range, a scale that leaves it) becomes 0 and special.
+ * The fields are moved to float32's places and rebiased. A subnormal gets the exponent field of emin, which it claims, and
+ * then loses the hidden bit that came with it, by an exact subtraction. A scale is added to the exponent. */
+static inline __attribute__((always_inline)) floats split(const reader *f, const uint32_t *from, const int32_t *scale,
+                                                          words *claim, found *seen)
+{
+    words codes, number, moved, bits, bad, unit = (words){0} + (1u << 23);
+    __builtin_memcpy(&codes, from, sizeof codes);
+    if (f->integer) {
+        words up = codes << (32 - f->move);
+        *claim = (words){0};
+        return f->integer < 0 ? ROUNDED((ints)up >> (32 - f->move)) : ROUNDED(up >> (32 - f->move));
+    }
+    number = (codes & f->magnitude) >> f->pad;
+    moved = number << f->move;
+    words subnormal = (words)((ints)moved < (ints)unit), there = (words)(number != 0);
+    bits = moved + f->rebias + (subnormal & unit);
+    words value = (words)((floats)bits - (floats)(subnormal & (unit + f->rebias)));
+    words field = (bits & EXPONENT) >> 23;
+    bad = (words)((ints)(codes & f->magnitude) > (ints)((words){0} + f->most))
+        | (words)((codes & (f->magnitude | f->sign)) == f->nan) | ((words)((ints)number < (int32_t)f->smallest) & there);
+    if (f->scaled) {
+        ints by;
+        __builtin_memcpy(&by, scale, sizeof by);
+        field = (words)((ints)field + by);
+        bad |= (words)(by == NAN_SCALE) | (there & ((words)((ints)field < 16) | (words)((ints)field > 254)));
+        value += (words)by << 23;
+    }
+    there &= ~bad;
+    field &= there;
+    seen->special |= bad;
+    seen->top = (words)ints_max((ints)seen->top, (ints)field);
+    seen->least = ~(words)ints_max(~(ints)seen->least, ~(ints)(field | (~there & SIZE)));
+    *claim = field;
+    return (floats)((value & there) | ((words)((codes & f->sign) != 0) & ~SIZE));
+}
+
+static inline panel bounds(const found *seen)
+{
+    panel to = {.top = 0, .least = INT32_MAX};
+    for (int lane = 0; lane < LANES; lane++) {
+        to.top = (int)seen->top[lane] > to.top ? (int)seen->top[lane] : to.top;
+        to.least = (int)seen->least[lane] < to.least ? (int)seen->least[lane] : to.least;
+    }
+    if (!to.top)
+        return (panel){0};
+    to.least = to.least > to.top - SPAN ? to.least : to.top - SPAN;
+    to.top -= 127;
+    to.least -= 127;
+    return to;
+}
+
+/* Exponent fields into claim bytes; which bytes lay too low. */
+static inline bytes rebase(bytes *claims, size_t count, const panel *of)
+{
+    int first = of->top + 127 - SPAN;
+    bytes lost = {0}, down = lost + (uint8_t)of->top, least = lost + (uint8_t)(first > 1 ? first : 1);
+    for (size_t i = 0; i < count; i++) {
+        bytes kept = (bytes)(bytes_max(claims[i], least) == claims[i]);
+        lost |= ~kept & (bytes)(claims[i] != 0);
+        claims[i] = (claims[i] - down) & kept;
+    }
+    return lost;
+}
+
+static panel take_a(const reader *f, int rows, int depth, int terms, int limit, const uint32_t *codes,
+                    const int32_t *scales, float *value, uint32_t *claim)
+{
+    enum { MOST = 2 * CHUNK };
+    size_t deep = (size_t)depth, of = (size_t)terms;
+    found all = {.least = SIZE};
+    uint64_t special = 0;
+    bool hot = false;
+    float line[MOST];
+    uint32_t claims[MOST];
+    for (size_t row = 0; row < (size_t)rows; row++) {
+        found seen = {.top = all.top, .least = all.least};
+        for (size_t k = 0; k < deep; k += LANES) {
+            words field;
+            floats x = split(f, codes + row * CODES(deep) + k, scales + row * CODES(deep) + k, &field, &seen);
+            field |= field << 8;
+            field |= field << 16;
+            __builtin_memcpy(line + k, &x, sizeof x);
+            __builtin_memcpy(claims + k, &field, sizeof field);
+        }
+        uint32_t bad = 0;
+        for (int lane = 0; lane < LANES; lane++)
+            bad |= seen.special[lane];
+        special |= (uint64_t)(bad != 0) << row;
+        all = seen;
+        for (size_t k = 0; k < deep; k += of) {
+            uint32_t sum = 0;
+            for (size_t i = k; i < k + of; i++) {
+                uint32_t bits;
+                __builtin_memcpy(&bits, line + i, 4);
+                sum += (bits & 0x7fffff) | 0x800000;        /* the significand in units of 2^-23, or more */
+                value[(k * ROWS + row * of) + i - k] = line[i];
+                claim[(k * ROWS + row * of) + i - k] = claims[i];
+            }
+            hot |= sum > (uint32_t)limit << 23;
+        }
+    }
+    panel to = bounds(&all);
+    bytes lost = rebase((bytes *)claim, deep * ROWS / LANES, &to);
+    to.redo = special;
+    to.hot = hot;
+    uint8_t any = 0;
+    for (int i = 0; i < 4 * LANES; i++)
+        any |= lost[i];
+    if (any)
+        for (size_t row = 0; row < (size_t)rows; row++)
+            for (size_t k = 0; k < deep; k += of)
+                for (size_t i = (k * ROWS + row * of); i < (k * ROWS + row * of) + of; i++)
+                    to.redo |= (uint64_t)(!claim[i] && value[i] != 0) << row;
+    return to;
+}
+
+static panel take_b(const reader *f, int depth, const uint32_t *codes, const int32_t *scales, float *value, uint8_t *claim)
+{
+    found seen[4] = {{.least = SIZE}, {.least = SIZE}, {.least = SIZE}, {.least = SIZE}};
+    for (size_t k = 0; k < (size_t)depth; k++) {
+        words packed = {0};
+        for (size_t v = 0; v < 4; v++) {
+            words field;
+            size_t at = k * WIDTH + v * LANES;
+            *(floats *)(value + at) = split(f, codes + at, scales + at, &field, &seen[v]);
+            packed |= field << (8 * v);
+        }
+        ((words *)claim)[k] = packed;
+    }
+    found all = seen[0];
+    for (int v = 1; v < 4; v++) {
+        all.top = (words)ints_max((ints)all.top, (ints)seen[v].top);
+        all.least = ~(words)ints_max(~(ints)all.least, ~(ints)seen[v].least);
+    }
+    panel to = bounds(&all);
+    bytes lost = rebase((bytes *)claim, (size_t)depth, &to);
+    for (int v = 0; v < 4; v++)
+        for (int lane = 0; lane < LANES; lane++)
+            to.redo |= (uint64_t)(seen[v].special[lane] || lost[4 * lane + v]) << (v * LANES + lane);
+    return to;
+}
+
+/* --- the chain of fused sums ---------------------------------------------------------------------------------------
+ * Why it is exact. E is the alignment exponent of exact.fused_sum, F = frac.
+ *  - A product of significands of p and q bits has p + q <= 24 bits, so a float holds it. The caller has seen that its
+ *    exponent stays below 126. If it is flushed because it is below 2^-126, it is also below 2^(E-F), because the caller
+ *    chose low >= F - 126 and E >= low: the specification cuts it to zero too.
+ *  - s = 2^(F-E) and 2^(E-F) are normal floats: low <= E <= 127 and low >= F - 126. Scaling by s changes an exponent
+ *    alone; what is flushed there is below 1 and would be cut to 0.
+ *  - Conversion to int32 then cuts the magnitude toward zero to a multiple of 2^(E-F): the rule of the specification.
+ *    |product * s| < 4 * 2^F and |c * s| < 2 * 2^F.
+ *  - The sum: wrapping int32 additions are exact if the total fits (see `hot`).
+ *  - int32 to float rounds toward zero to 24 bits, and times 2^(E-F) is exact: its last bit is at least 2^(E-F) >= 2^-126,
+ *    and |sum| < 2^127 by the caller's bound.
+ *  - E: a product's claim comes through the claim bytes (matmul.h). C claims its exponent field, if that is at least
+ *    `low`; the caller sees to it for the first C, and sums keep it: a nonzero sum is a multiple of 2^(E-F), where
+ *    E >= low + F or C was all there is and stays as it is. A zero C has a field of 0 and claims less than low, so it
+ *    loses. If nothing is left, E = low and the sum is 0, as with any other E. The floor of F32 rows lies below low. */
+
+/* 2^exponent, as the bits of a float */
+static inline words power(int exponent) { return (words){0} + ((uint32_t)(exponent + 127) << 23); }
+
+/* hot: the sum of 16 products alone fits in int32, because no product of two significands below 2 of at most 11 bits is
+ * above (2 - 2^-10)^2 * 2^25, and 16 of those are 2^31 - 2^21. With C, or with a second run of 16, it may not fit; then
+ * the signs say so, and the tile is given up. Not hot: the caller knows that the sum fits.
+ * half: the sum is rounded to float16 instead. C claims at least emin if it is not zero, and E has its floor. */
+static inline __attribute__((always_inline)) bool chain_any(const tile *t, bool hot, bool half)
+{
+    const words low = (words){0} + (uint32_t)(t->low + 127) * (1u << 23);
+    const words one = power(t->frac - t->low), both = power(0) + power(0);   /* s = one - (E - low); s * 2^(E-F) = 1 */
+    const words least = power(t->emin) - low, floor = power(t->floor) - low, top = power(16);
+    const bytes clear = (bytes){0} + (uint8_t)t->clear;
+    words bad = {0};
+    size_t terms = (size_t)t->terms, run = hot && terms > RUN ? RUN : terms;
+
+    for (size_t group = 0; group < (size_t)t->groups; group++)
+        for (size_t row = 0; row < (size_t)t->rows; row++) {
+            const float *a = t->a + (group * ROWS + row) * terms;
+            const uint32_t *a_claim = t->a_claim + (group * ROWS + row) * terms;
+            const floats *b = (const floats *)(t->b + group * terms * WIDTH);
+            const bytes *b_claim = (const bytes *)(t->b_claim + group * terms * WIDTH);
+            floats *c = (floats *)(t->c + row * WIDTH);
+
+            bytes claims = clear;
+            for (size_t k = 0; k < terms; k += 4)
+                for (size_t i = k; i < k + 4; i++)
+                    claims = bytes_max(claims, b_claim[i] + (bytes)((words){0} + a_claim[i]));
+            words claim = (words)(claims - clear);
+
+            words sum[4];
+            floats s[4];
+            for (int v = 0; v < 4; v++) {
+                words field = ((v < 3 ? claim << (23 - 8 * v) : claim >> 1)) & EXPONENT, c_bits = (words)c[v];
+                words c_claim = (c_bits & EXPONENT) - low;
+                if (half)
+                    c_claim = (words)ints_max((ints)c_claim, (ints)(((words)(c_bits != 0) & (least - floor)) + floor));
+                s[v] = (floats)(one - (words)ints_max((ints)field, (ints)c_claim));
+                sum[v] = TRUNCATED(c[v] * s[v]);
+            }
+            for (size_t start = 0; start < terms; start += run) {
+                words part[4] = {{0}};
+                if (!hot)
+                    for (int v = 0; v < 4; v++)
+                        part[v] = sum[v];
+                for (size_t k = start; k < start + run; k += 4)
+                    for (size_t i = k; i < k + 4; i++) {
+                        floats x = a[i] - (floats){0};
+                        for (int v = 0; v < 4; v++)
+                            part[v] += TRUNCATED(b[4 * i + v] * x * s[v]);
+                        KEEP(part);
+                    }
+                for (int v = 0; v < 4; v++) {
+                    words total = hot ? sum[v] + part[v] : part[v];
+                    if (hot)
+                        bad |= (sum[v] ^ total) & (part[v] ^ total) & 0x80000000u;
+                    sum[v] = total;
+                }
+            }
+            for (int v = 0; v < 4; v++) {
+                floats x = ROUNDED(sum[v]);
+                if (half)       /* round to odd: 24 bits and a sticky one stand for the whole sum, of which 11 are kept */
+                    x = (floats)((words)x | ((words)(TRUNCATED(x) != sum[v]) & 1u));
+                x *= (floats)(both - (words)s[v]);
+                if (half) {
+                    x = round_half(x);
+                    bad |= (words)(((words)x & 0x7fffffffu) >= top);
+                }
+                c[v] = x;
+            }
+        }
+    uint32_t any = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        any |= bad[lane];
+    return any;
+}
+
+static bool chain(const tile *t) { return chain_any(t, false, false); }
+static bool chain_hot(const tile *t) { return chain_any(t, true, false); }
+static bool chain_half(const tile *t) { return chain_any(t, true, true); }
+
+/* --- the other methods --------------------------------------------------------------------------------------------- */
+
+/* fp8_through_f16's last step. Into F16 by way of float, which is as good as rounding once: 24 >= 2 * 11 + 2 bits
+ * (Figueroa 1995, doi 10.1145/221332.221334). No float here is subnormal: see the caller. */
+static bool add(const tile *t, const float *part, bool half)
+{
+    const floats *x = (const floats *)part;
+    floats *c = (floats *)t->c;
+    words bad = {0};
+    for (size_t i = 0; i < (size_t)t->rows * 4; i++) {
+        c[i] += x[i];
+        if (half) {
+            c[i] = round_half(c[i]);
+            bad |= (words)((ints)((words)c[i] & SIZE) >= (ints)power(16));
+        }
+    }
+    uint32_t any = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        any |= bad[lane];
+    return any;
+}
+
+/* The sum of `count` products for four vectors of columns. Exact: every partial sum fits in a float's 24 bits. */
+static inline __attribute__((always_inline)) void sum_of(const float *a, const float *b, size_t count, floats *sum)
+{
+    floats part[4] = {{0}};
+    for (size_t k = 0; k < count; k += 4)
+        for (size_t i = k; i < k + 4; i++) {
+            floats x = a[i] - (floats){0};
+            for (int v = 0; v < 4; v++)
+                part[v] = multiply_add(((const floats *)b)[4 * i + v], x, part[v]);
+            KEEP(part);
+        }
+    for (int v = 0; v < 4; v++)
+        sum[v] = part[v];
+}
+
+/* With .satfinite the sum of one instruction and C is clamped: it left 32 bits if its sign is neither's. */
+static void integers(const tile *t)
+{
+    size_t terms = (size_t)t->terms;
+    for (size_t group = 0; group < (size_t)t->groups; group++)
+        for (size_t row = 0; row < (size_t)t->rows; row++) {
+            floats sum[4];
+            words *c = (words *)(t->c + row * WIDTH);
+            sum_of(t->a + (group * ROWS + row) * terms, t->b + group * terms * WIDTH, terms, sum);
+            for (int v = 0; v < 4; v++) {
+                words part = TRUNCATED(sum[v]), total = c[v] + part;
+                if (t->saturate) {
+                    words over = (words)((ints)((c[v] ^ total) & (part ^ total)) < 0);
+                    total = (total & ~over) | (((words)((ints)c[v] >> 31) ^ SIZE) & over);
+                }
+                c[v] = total;
+            }
+        }
+}
+
+/* exact_groups. The sum of 16 products of E2M1 is a multiple of 1/4 up to 576. Times its scales (8 bits) and 2^(F-E),
+ * F = frac <= 35, it is below 2^(F+11) and exact in a double, as is C; cut to integers, all of them add up without error.
+ * Times 2^(E-F) that is exact, and the conversion to float rounds toward zero, subnormals included. */
+static bool groups(const tile *t)
+{
+    size_t terms = (size_t)t->terms;
+    const ints none = (ints){0} - (1 << 20);
+    longs bad = {0};
+    for (size_t group = 0; group < (size_t)t->groups; group++)
+        for (size_t row = 0; row < (size_t)t->rows; row++) {
+            float *c = t->c + row * WIDTH;
+            floats sums[4 * MOST_GROUPS];
+            ints top[4];
+            for (int v = 0; v < 4; v++) {
+                ints bits = ((ints *)c)[v], field = (bits >> 23) & 255, there = (bits & (ints)SIZE) != 0;
+                top[v] = ints_max(((ints_max(field, (ints){0} + 1) - 127) & there) | (none & ~there), (ints){0} + t->floor);
+            }
+            for (size_t q = 0; q < terms; q++) {
+                size_t at = group * terms + q;
+                ints claim = (ints){0} + t->a_block.claim[at * ROWS + row];
+                words some = (words){0} + t->a_block.some[at * ROWS + row];
+                sum_of(t->a + (at * ROWS + row) * RUN, t->b + at * RUN * WIDTH, RUN, sums + 4 * q);
+                for (int v = 0; v < 4; v++) {
+                    ints there = (some & ((words *)(t->b_block.some + at * WIDTH))[v]) != 0;
+                    ints sum = claim + ((ints *)(t->b_block.claim + at * WIDTH))[v];
+                    top[v] = ints_max(top[v], (sum & there) | (none & ~there));
+                }
+            }
+            for (size_t h = 0; h < 8; h++) {
+                longs wide = __builtin_convertvector(((half_ints *)top)[h], longs);
+                doubles s = (doubles)((1023 + t->frac - wide) << 52), unit = (doubles)((1023 - t->frac + wide) << 52);
+                doubles total = (doubles){0} + cut(__builtin_convertvector(((half_floats *)c)[h], doubles) * s);
+                for (size_t q = 0; q < terms; q++) {
+                    size_t at = group * terms + q;
+                    doubles scale = ((doubles *)(t->b_block.scale + at * WIDTH))[h] * t->a_block.scale[at * ROWS + row];
+                    total += cut(__builtin_convertvector(((half_floats *)(sums + 4 * q))[h], doubles) * scale * s);
+                }
+                total *= unit;
+                bad |= (total >= 0x1p128) | (total <= -0x1p128);
+                ((half_floats *)c)[h] = __builtin_convertvector(total, half_floats) + 0.0f;     /* -0 becomes +0 */
+            }
+        }
+    int64_t any = 0;
+    for (int lane = 0; lane < LANES / 2; lane++)
+        any |= bad[lane];
+    return any;
+}
+
+#ifdef DOUBLES
+static void fused(const double *a, const double *b, double *d, int rows, int depth)
+{
+    for (size_t row = 0; row < (size_t)rows; row++) {
+        doubles *to = (doubles *)(d + row * (WIDTH / 2)), sum[4];
+        for (int v = 0; v < 4; v++)
+            sum[v] = to[v];
+        for (size_t k = 0; k < (size_t)depth; k++) {
+            doubles x = a[row * (size_t)depth + k] - (doubles){0};
+            for (int v = 0; v < 4; v++)
+                sum[v] = fma_doubles(x, ((const doubles *)b)[4 * k + v], sum[v]);
+        }
+        for (int v = 0; v < 4; v++)
+            to[v] = sum[v];
+    }
+}
+#else
+#define fused NULL
+#endif
+
+#define KERNELS {WIDTH, take_a, take_b, chain, chain_hot, chain_half, add, integers, groups, fused}
