@@ -495,6 +495,7 @@ const char *emu_why(int status)
     case EMU_BAD_ROW: return "its numbers describe no instruction, or D has no NaN, or a format has too many bits";
     case EMU_TOO_WIDE: return "its operands need more than 31 bits, or its sums more than 62";
     case EMU_NOT_IEEE: return "its IEEE steps are in a format or a rounding that this computer does not have";
+    case EMU_BAD_ISA: return "the instruction sets are portable, avx2, avx512 and avx512fp16 (EMULATOR_ISA)";
     default: return "for no known reason";
     }
 }

@@ -64,7 +64,8 @@ enum {                               /* what emu_dots returns; emu_why says it i
     EMU_BAD_SHAPE,                   /* k no multiple of row->k, a negative size, scales missing */
     EMU_BAD_ROW,                     /* no instruction, a D without NaN, or a format of over 64 bits or 15 exponent bits */
     EMU_TOO_WIDE,                    /* a row whose significands need more than 31 bits, or whose sums more than 62 */
-    EMU_NOT_IEEE                     /* a method of IEEE steps, on formats in which the host computes no such step */
+    EMU_NOT_IEEE,                    /* a method of IEEE steps, on formats in which the host computes no such step */
+    EMU_BAD_ISA                      /* EMULATOR_ISA, or the name given to emu_limit_isa, is none of the four */
 };
 const char *emu_why(int status);     /* the end of a sentence: "the C engine cannot do this row: ..." */
 
@@ -75,6 +76,27 @@ const char *emu_why(int status);     /* the end of a sentence: "the C engine can
  * A row that it cannot do exactly it does not do at all. It keeps no state and restores the floating-point environment. */
 int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const void *a, const void *b,
              const void *c, const void *scale_a, const void *scale_b, void *d);
+
+/* --- whole matrix products --- */
+
+typedef struct {                     /* element (i, j) is the code at codes + i * down + j * across, in bytes */
+    void *codes;
+    int64_t down, across;
+} emu_matrix;
+
+/* D = A B + C for a (m, k), b (k, n), c and d (m, n), any strides, with the same bits as emu_dots but fast: where a kernel
+ * for the row exists, and the operands let it be exact, tile by tile; the rest goes through emu_dots. k is any: what is
+ * missing of the last instruction is zero. c may be NULL for zeros, and may be d. Scales are (m, k / block) and
+ * (k / block, n), rounded up. D must have the format of C if k is more than one instruction. Any number of threads may
+ * call it for parts of one product. */
+int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_matrix *a, const emu_matrix *b,
+               const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b, const emu_matrix *d);
+
+/* The kernels that emu_matmul picks from: "portable", "avx2", "avx512" or "avx512fp16"; each only where it was compiled and
+ * the CPU has it. The environment variable EMULATOR_ISA, and emu_limit_isa after it, set the highest allowed. */
+enum { EMU_ISA_PORTABLE, EMU_ISA_AVX2, EMU_ISA_AVX512, EMU_ISA_AVX512FP16 };
+const char *emu_isa(void);           /* the one in use; "" if EMULATOR_ISA names none */
+int emu_limit_isa(const char *name);
 
 /* cffi: end */
 

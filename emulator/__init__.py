@@ -14,10 +14,11 @@ from .errors import (
 from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, number_format
 from .instructions import ARCHS, find, table
-from .matmul import matmul
+from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
 from .unit import Unit, instruction
 
-__all__ = ["ARCHS", "FORMATS", "BadGolden", "BadOperand", "Comparison", "EmulatorError", "EngineUnavailable",
-           "Explanation", "Float", "Integer", "Mismatch", "Unit", "UnknownFormat", "UnknownInstruction", "compare",
-           "exact", "explain", "find", "golden", "instruction", "matmul", "number_format", "table"]
+__all__ = ["ARCHS", "FORMATS", "IN_ORDER", "BadGolden", "BadOperand", "Comparison", "EmulatorError",
+           "EngineUnavailable", "Explanation", "Float", "Integer", "Mismatch", "Promote", "Schedule", "SplitK", "Unit",
+           "UnknownFormat", "UnknownInstruction", "compare", "exact", "explain", "find", "golden", "instruction",
+           "matmul", "number_format", "table"]
 __version__ = "0.1.0"

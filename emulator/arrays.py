@@ -30,7 +30,7 @@ def carriers(fmt: Float | Integer) -> tuple[np.dtype, ...]:
 
 
 def codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
-    """The codes of array `x`, contiguous and in native byte order, in `fmt.code_dtype`.
+    """The codes of array `x` in native byte order, in `fmt.code_dtype`; a view of it where that can be.
 
     `name` is what messages call the operand. Bits that the type ignores (the upper half of a float4 byte) are cleared.
     Raises BadOperand for any other type: nothing is converted silently.
@@ -43,8 +43,7 @@ def codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
                 if isinstance(fmt, Float) else f"Pass {name}.astype({some}) if its values fit")
         reads = fmt.name if some == fmt.name else f"{fmt.name}, carried by {some}"
         raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; this instruction reads {reads}. {hint}")
-    shape = array.shape
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(shape)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     unsigned = array.view(f"u{array.dtype.itemsize}").astype(fmt.code_dtype, copy=False)
     return unsigned & fmt.code_dtype.type((1 << fmt.bits) - 1) if fmt.bits < 8 else unsigned
 

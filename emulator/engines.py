@@ -41,10 +41,19 @@ def _numba(*args: Any) -> None:
     engine_numba.dots(*args)
 
 
-def _c(*args: Any) -> None:
+_TILE = 16 * 8      # outputs from which taking operands apart into planes pays
+
+
+def _c(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray, scale_a: np.ndarray | None,
+       scale_b: np.ndarray | None, d: np.ndarray) -> None:
     if not engine_c.available():
         raise EngineUnavailable(f"the C engine is not available: {engine_c.why_not()}; use engine='numba'")
-    engine_c.dots(*args)
+    if a.shape[1] * b.shape[1] < _TILE:
+        engine_c.dots(ins, a, b, c, scale_a, scale_b, d)
+        return
+    for i in range(len(d)):
+        engine_c.product(ins, a[i], b[i].T, c[i], None if scale_a is None else scale_a[i],
+                         None if scale_b is None else scale_b[i].T, d[i])
 
 
 ENGINES: dict[str, Dots] = {"exact": _exact, "numba": _numba, "c": _c}

@@ -1,36 +1,289 @@
-"""A whole matrix product as a given instruction performs it: output tiles, K in the instruction's own order."""
+"""A whole matrix product as kernels perform it on a given instruction: output tiles, the order of K, the epilogue.
+
+The order in which K is summed decides the bits. Inside one instruction it is the machine's; between instructions it is
+the kernel's, and here a Schedule. Sources: [CUTLASS] NVIDIA CUTLASS 3.9: gemm/kernel/gemm.h, reduction/kernel/
+reduce_split_k.h, epilogue/thread/linear_combination.h, gemm/collective/fp8_accumulation.hpp; [DeepGEMM]
+deepseek-ai/DeepGEMM: sm90_fp8_gemm_1d2d.cuh.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import arrays
-from .errors import BadOperand
+from . import arrays, engine_c, engines
+from .errors import BadOperand, EngineUnavailable
+from .formats import Float, number_format
 from .unit import Unit
 
-__all__ = ["matmul"]
+__all__ = ["IN_ORDER", "Promote", "Schedule", "SplitK", "matmul"]
+
+Array = np.ndarray
+Chain = Callable[[int, int], Array]                     # the sum over k in lo..hi-1 from zero, in float32
+Finish = Callable[[Array, Array | None], Array]         # the epilogue of a sum, with C or what was written before
+
+_SMALL = 1 << 21        # products up to which one thread is as fast as many
+_ROWS, _COLUMNS = 32, 64                                # of a block that the C engine computes at a time
 
 
-def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, engine: str | None = None) -> np.ndarray:
-    """a (..., M, K) times b (..., K, N) plus c (..., M, N) or None for zeros, by instruction `on`, in ascending k.
+# --- schedules -------------------------------------------------------------------------------------------------------
 
-    M, N and K are free: edge tiles do not change the bits of what is inside, and a tail of K is filled with zeros. Each
-    instruction's D is the next one's C, as kernels chain them (CUTLASS mainloops). The result has format `on.d`.
-    Raises BadOperand for other types or shapes, and for instructions whose C and D differ or that need block scales.
+class Schedule:
+    """In which order K is summed. This one: one chain of instructions over ascending k, as most kernels do."""
+
+    def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
+        """The result, from a mainloop over parts of K, of which an instruction takes `step`, and an epilogue."""
+        return finish(chain(0, k), None)
+
+
+IN_ORDER = Schedule()
+
+
+@dataclass(frozen=True)
+class SplitK(Schedule):
+    """K in `ways` parts of whole tiles of `tile` k (default: one instruction), each a chain of its own [CUTLASS].
+
+    Parallel: the float32 sums are added to zero in ascending order, and one epilogue follows. Serial: each part's
+    epilogue adds its sum to what the part before it wrote in the output format, so a 16-bit output rounds between
+    parts; C enters with the first.
     """
-    if on.block:
-        raise BadOperand(f"{on} is block scaled; call the instruction itself with scale_a and scale_b")
+
+    ways: int
+    serial: bool = False
+    tile: int | None = None
+
+    def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
+        tile = self.tile or step
+        if self.ways < 1 or tile < 1 or tile % step:
+            raise BadOperand(f"{self}: ways must be at least 1, and tile a multiple of the instruction's k = {step}")
+        sums = (chain(lo, hi) for lo, hi in _parts(k, math.ceil(math.ceil(k / tile) / self.ways) * tile))
+        if self.serial:
+            d = finish(next(sums), None)
+            for part in sums:
+                d = finish(part, d)
+            return d
+        total = np.zeros((), np.float32)
+        for part in sums:
+            total = total + part
+        return finish(total, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Promote(Schedule):
+    """FP8 in two levels: after every `every` k the tensor core's sum goes into a float32 one, and starts from zero.
+
+    Without scales, main += sum: one FADD [CUTLASS]. With float32 scales for each `every` of k, scale_a (..., M, parts)
+    and scale_b (..., parts, N): main = fma(sum * scale_a, scale_b, main), or fma(sum, scale, main) if there is one of
+    them [CUTLASS, blockwise scaling]; with `joined`, main = fma(scale_a * scale_b, sum, main) [DeepGEMM].
+    """
+
+    every: int = 128
+    scale_a: Any = None
+    scale_b: Any = None
+    joined: bool = False
+
+    def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
+        if self.every < 1 or self.every % step:
+            raise BadOperand(f"Promote: every is {self.every}; it takes a multiple of the instruction's k = {step}")
+        parts = _parts(k, self.every)
+        a, b = self._scales("scale_a", -1, len(parts)), self._scales("scale_b", -2, len(parts))
+        main = np.zeros((), np.float32)
+        for i, (lo, hi) in enumerate(parts):
+            part = chain(lo, hi)
+            scales = [x[at] for x, at in ((a, np.s_[..., i:i + 1]), (b, np.s_[..., i:i + 1, :])) if x is not None]
+            if not scales:
+                main = main + part
+            elif self.joined:
+                main = _fma(math.prod(scales), part, main)
+            else:
+                main = _fma(part * scales[0] if len(scales) == 2 else part, scales[-1], main)
+        return finish(main, None)
+
+    def _scales(self, name: str, axis: int, parts: int) -> Array | None:
+        given = getattr(self, name)
+        if given is None:
+            return None
+        x = np.asarray(given)
+        if x.dtype != np.float32 or x.ndim < 2 or x.shape[axis] != parts:
+            raise BadOperand(f"Promote: {name} is {x.dtype.name} {x.shape}; it takes float32, one for each "
+                             f"{self.every} of k, {parts} along axis {axis}")
+        return x
+
+
+def _parts(size: int, each: int) -> list[tuple[int, int]]:
+    """0..size cut into pieces of `each`; one empty piece if there is nothing to cut."""
+    return [(lo, min(lo + each, size)) for lo in range(0, size, each)] if size else [(0, 0)]
+
+
+# --- the float32 arithmetic of an epilogue ---------------------------------------------------------------------------
+
+def _fma(x: Any, y: Any, z: Any) -> Array:
+    """x * y + z of float32, rounded once to nearest even.
+
+    The product is exact in float64. Their float64 sum is made odd where it is inexact, by the error of the addition
+    (Knuth's TwoSum); rounding that to float32 is as good as rounding the exact sum, since 53 >= 24 + 2 (Boldo and
+    Melquiond 2008, doi 10.1109/TC.2007.70819).
+    """
+    product, z = np.multiply(x, y, dtype=np.float64), np.asarray(z, np.float64)
+    total = np.asarray(product + z)
+    back = total - product
+    error = (product - (total - back)) + (z - back)
+    even = total.view(np.int64) & 1 == 0
+    odd = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    return np.where(np.isfinite(total) & (error != 0) & even, odd, total).astype(np.float32)
+
+
+def _narrow(x: Array, fmt: Float) -> Array:
+    """float32 to the output format, nearest even; a NaN becomes the canonical one (PTX, "cvt")."""
+    carrier = arrays.carriers(fmt)[0]
+    codes = x.astype(carrier).view(fmt.code_dtype)
+    return np.where(np.isnan(x), fmt.code_dtype.type(fmt.all_ones_nan or 0), codes).view(carrier)
+
+
+# --- the product -----------------------------------------------------------------------------------------------------
+
+def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scale_b: Any = None,
+           alpha: float | None = None, beta: float | None = None, out: str | None = None,
+           schedule: Schedule = IN_ORDER, threads: int | None = None, engine: str | None = None) -> Array:
+    """a (..., M, K) times b (..., K, N) plus c (..., M, N) or None for zeros, by instruction `on`.
+
+    M, N and K are free: edge tiles do not change the bits of what is inside, and a tail of K is filled with zeros.
+    Each instruction's D is the next one's C, as kernels chain them. Leading dimensions are batches and broadcast;
+    operands have any strides. Block scaled: scale_a (..., M, K / block), scale_b (..., K / block, N), rounded up.
+
+    Plain, the chain starts from c, and the result has format `on.d`. With alpha, beta, out or a schedule other than
+    IN_ORDER it starts from zero, and an epilogue follows: fma(alpha, sum, beta * c) in float32, then the conversion to
+    `out` (float32, float16 or bfloat16). alpha and beta are 1 unless given; c has the format of `out` or float32, and
+    is not read if beta is 0.
+
+    threads: EMULATOR_THREADS or every core, unless given; the bits do not depend on it.
+    Raises BadOperand for other types or shapes, and for instructions whose C and D differ.
+    """
+    plain = schedule is IN_ORDER and alpha is None and beta is None and out is None
     if on.c != on.d:
         raise BadOperand(f"{on} reads C as {on.c} and writes D as {on.d}; a chain needs one format for both")
-    a, b = arrays.codes(a, on.a, "a"), arrays.codes(b, on.b, "b")
-    c = None if c is None else arrays.codes(c, on.c, "c")
+    if not plain and on.d.name != "float32":
+        raise BadOperand(f"{on} accumulates in {on.d}; schedules and epilogues take float32 accumulators")
+    a, b, start, scale_a, scale_b = on.operands(a, b, c if plain else None, scale_a, scale_b)
+    shape = _shape(on, a, b, start, scale_a, scale_b)
+    workers, run = _workers(threads), _in_c if (engine or engines.default()) == "c" else _elsewhere
+
+    def chain(lo: int, hi: int) -> Array:
+        d = np.empty(shape, on.d.code_dtype)
+        over = slice(lo // on.block, math.ceil(hi / on.block)) if on.block else slice(0)
+        scales = (None, None) if scale_a is None else (scale_a[..., over], scale_b[..., over, :])
+        if d.size:
+            run(on, (a[..., lo:hi], b[..., lo:hi, :], start, *scales), d, workers, engine)
+        return arrays.from_codes(d, on.d)
+
+    if plain:
+        return chain(0, a.shape[-1])
+    with np.errstate(all="ignore"):         # infinities and NaN are results here
+        return schedule.run(chain, _epilogue(c, shape, alpha, beta, out), a.shape[-1], on.k)
+
+
+def _shape(on: Unit, a: Array, b: Array, c: Array | None, scale_a: Array | None, scale_b: Array | None) -> tuple:
+    """The shape of the product. Raises BadOperand for operands that do not fit together."""
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise BadOperand(f"a is {a.shape} and b is {b.shape}; a product takes (..., M, K) and (..., K, N)")
-    if c is not None and c.shape[-2:] != (a.shape[-2], b.shape[-1]):
-        raise BadOperand(f"c is {c.shape}; the product is (..., {a.shape[-2]}, {b.shape[-1]})")
-    tail = (0, -a.shape[-1] % on.k if a.shape[-1] else on.k)
-    a = np.pad(a, [(0, 0)] * (a.ndim - 1) + [tail])
-    b = np.pad(np.swapaxes(b, -1, -2), [(0, 0)] * (b.ndim - 1) + [tail])
-    return arrays.from_codes(on.run(a, b, c, engine=engine), on.d)
+    rows, columns = a.shape[-2], b.shape[-1]
+    if c is not None and c.shape[-2:] != (rows, columns):
+        raise BadOperand(f"c is {c.shape}; the product is (..., {rows}, {columns})")
+    blocks = math.ceil(a.shape[-1] / on.block) if on.block else 0
+    for name, x, want in (("scale_a", scale_a, (rows, blocks)), ("scale_b", scale_b, (blocks, columns))):
+        if x is not None and x.shape[-2:] != want:
+            raise BadOperand(f"{name} is {x.shape}; one scale per {on.block} of k is (..., {want[0]}, {want[1]})")
+    return *on.batch(a, b, c, scale_a, scale_b), rows, columns
+
+
+def _epilogue(c: Any, shape: tuple, alpha: float | None, beta: float | None, out: str | None) -> Finish:
+    """alpha * sum + beta * C into the format `out`: FMUL, FFMA, then the conversion [CUTLASS]."""
+    fmt = number_format(out or "float32")
+    if fmt.name not in ("float32", "float16", "bfloat16"):
+        raise BadOperand(f"out is {fmt}; an epilogue writes float32, float16 or bfloat16")
+    c = None if c is None else np.asarray(c)
+    if c is not None and c.dtype not in (np.dtype(np.float32), arrays.carriers(fmt)[0]):
+        raise BadOperand(f"c is {c.dtype.name} {c.shape}; an epilogue that writes {fmt} reads {fmt} or float32")
+    if c is not None and (c.shape[-2:] != shape[-2:] or any(x not in (1, y) for x, y in zip(c.shape[::-1], shape[::-1]))
+                          or c.ndim > len(shape)):
+        raise BadOperand(f"c is {c.shape}; the product is {shape}")
+    first, second = np.float32(1 if alpha is None else alpha), np.float32(1 if beta is None else beta)
+
+    def finish(total: Array, before: Array | None) -> Array:
+        if before is not None:
+            total = _fma(first, total, before.astype(np.float32))
+        elif c is not None and second:
+            total = _fma(first, total, second * c.astype(np.float32))
+        else:
+            total = first * total
+        return _narrow(total, fmt)  # type: ignore[arg-type]
+
+    return finish
+
+
+def _workers(threads: int | None) -> int:
+    text = os.environ.get("EMULATOR_THREADS", "")
+    if threads is None and text and not text.isdigit():
+        raise BadOperand(f"EMULATOR_THREADS is {text!r}; it takes a number of threads")
+    if threads is None and not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = int(text) if threads is None else threads
+    if count < 1:
+        raise BadOperand(f"{'EMULATOR_THREADS' if threads is None else 'threads'} is {count}; it takes 1 or more")
+    return count
+
+
+def _in_c(on: Unit, operands: tuple, d: Array, workers: int, _: str | None) -> None:
+    """Fill d in pieces, in threads: elements do not depend on each other."""
+    if not engine_c.available():
+        raise EngineUnavailable(f"the C engine is not available: {engine_c.why_not()}; use engine='numba'")
+    batch = d.shape[:-2]
+    wide = [x if x is None else np.broadcast_to(x, batch + x.shape[-2:]) for x in operands]
+
+    def piece(where: tuple) -> None:
+        i, rows, columns = where
+        tile = np.s_[rows, columns]
+        cuts = rows, np.s_[:, columns], tile, rows, np.s_[:, columns], tile
+        given: list[Any] = [x if x is None else x[i][cut] for x, cut in zip((*wide, d), cuts)]
+        engine_c.product(on, *given)
+
+    workers = workers if d.size * operands[0].shape[-1] > _SMALL else 1
+    pieces = list(_pieces(batch, d.shape[-2], d.shape[-1], workers))
+    if workers == 1 or len(pieces) == 1:
+        for where in pieces:
+            piece(where)
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(piece, pieces))
+
+
+def _pieces(batch: tuple[int, ...], rows: int, columns: int, workers: int) -> Iterator[tuple]:
+    """Parts of the output, at least one for each worker if there are as many blocks.
+
+    Each piece takes its rows of A and its columns of B apart anew, so few and square ones are best.
+    """
+    each = math.ceil(workers / max(1, math.prod(batch)))
+    down = min((n for n in range(1, each + 1) if each % n == 0), key=lambda n: n * columns + each // n * rows)
+    cuts = [[slice(*part) for part in _parts(size, math.ceil(size / (of * block)) * block)]
+            for size, of, block in ((rows, down, _ROWS), (columns, each // down, _COLUMNS))]
+    return ((i, row, column) for i in np.ndindex(batch) for row in cuts[0] for column in cuts[1])
+
+
+def _elsewhere(on: Unit, operands: tuple, d: Array, _: int, engine: str | None) -> None:
+    """Fill d on an engine that takes contiguous columns of B and whole instructions."""
+    a, b, c, scale_a, scale_b = operands
+    b, scale_b = (None if x is None else np.swapaxes(x, -1, -2) for x in (b, scale_b))
+    tail = -a.shape[-1] % on.k if a.shape[-1] else on.k
+
+    def padded(x: Array | None, to: int) -> Any:
+        return None if x is None else np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, to - x.shape[-1])])
+
+    k = a.shape[-1] + tail
+    blocks = k // on.block if on.block else 0
+    d[...] = on.run(padded(a, k), padded(b, k), c, padded(scale_a, blocks), padded(scale_b, blocks), engine)

@@ -29,7 +29,7 @@ class Unit(Instruction):
 
         Block scaled: scale_a (..., m, k / block) and scale_b (..., k / block, n). D has the type of format `d`.
         """
-        return arrays.from_codes(self._tiles(self._read(arrays.codes, a, b, c, scale_a, scale_b), engine), self.d)
+        return arrays.from_codes(self._tiles(self.operands(a, b, c, scale_a, scale_b), engine), self.d)
 
     def dot(self, a: Any, b: Any, c: Any = None, *, scale_a: Any = None, scale_b: Any = None,
             engine: str | None = None) -> Array:
@@ -37,19 +37,20 @@ class Unit(Instruction):
 
         Block scaled: scale_a and scale_b (..., k / block), for the whole of k.
         """
-        return arrays.from_codes(self._rows(self._read(arrays.codes, a, b, c, scale_a, scale_b), engine), self.d)
+        return arrays.from_codes(self._rows(self.operands(a, b, c, scale_a, scale_b), engine), self.d)
 
     def codes(self, a: Any, b: Any, c: Any = None, scale_a: Any = None, scale_b: Any = None,
               engine: str | None = None) -> Array:
         """As calling the instruction, on unsigned codes instead of typed arrays."""
-        return self._tiles(self._read(arrays.check_codes, a, b, c, scale_a, scale_b), engine)
+        return self._tiles(self.operands(a, b, c, scale_a, scale_b, arrays.check_codes), engine)
 
     def dot_codes(self, a: Any, b: Any, c: Any = None, scale_a: Any = None, scale_b: Any = None,
                   engine: str | None = None) -> Array:
         """As `dot`, on unsigned codes instead of typed arrays."""
-        return self._rows(self._read(arrays.check_codes, a, b, c, scale_a, scale_b), engine)
+        return self._rows(self.operands(a, b, c, scale_a, scale_b, arrays.check_codes), engine)
 
-    def _read(self, read: Callable[..., Array], a: Any, b: Any, c: Any, scale_a: Any, scale_b: Any) -> tuple:
+    def operands(self, a: Any, b: Any, c: Any, scale_a: Any, scale_b: Any,
+                 read: Callable[..., Array] = arrays.codes) -> tuple:
         """Each operand as codes; scales must be there exactly where the instruction has them."""
         for name, scale in (("scale_a", scale_a), ("scale_b", scale_b)):
             if (scale is None) == bool(self.block):
@@ -89,6 +90,15 @@ class Unit(Instruction):
             raise BadOperand(f"{name} is {x.shape}; {self} takes {words} with ... any batch, that is (..., "
                              f"{', '.join(map(str, last))})")
 
+    @staticmethod
+    def batch(*operands: Array | None) -> tuple[int, ...]:
+        """What all dimensions but the last two of these broadcast to. Raises BadOperand if they do not."""
+        batches = [x.shape[:-2] for x in operands if x is not None]
+        try:
+            return np.broadcast_shapes(*batches)
+        except ValueError:
+            raise BadOperand(f"the batch dimensions {' '.join(map(str, batches))} do not broadcast together") from None
+
     def run(self, a: Array, b: Array, c: Array | None, scale_a: Array | None = None, scale_b: Array | None = None,
             engine: str | None = None) -> Array:
         """Codes of any m and n and a multiple of k: a (..., m, k), b (..., n, k), c (..., m, n), scales (..., m or n,
@@ -97,11 +107,7 @@ class Unit(Instruction):
         if c is None:
             c = np.zeros((a.shape[-2], b.shape[-2]), self.c.code_dtype)
         operands = (a, b, c, scale_a, scale_b)
-        batches = [x.shape[:-2] for x in operands if x is not None]
-        try:
-            batch = np.broadcast_shapes(*batches)
-        except ValueError:
-            raise BadOperand(f"the batch dimensions {' '.join(map(str, batches))} do not broadcast together") from None
+        batch = self.batch(*operands)
         d = np.zeros((*batch, a.shape[-2], b.shape[-2]), self.d.code_dtype)
         if d.size:
             flat = [None if x is None else np.ascontiguousarray(np.broadcast_to(x, batch + x.shape[-2:])).reshape(
