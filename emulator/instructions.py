@@ -183,9 +183,9 @@ def _mma(arch: str) -> list[Instruction]:
     # m8n8k4 F16: Volta's own; Turing has a Volta-compatible path; later it is CUDA-core code
     to_f32, to_f16 = "f32.f16.f16.f32 f32.f16.f16.f16", "f16.f16.f16.f16"
     if version < 80:
-        for types in f"{to_f32} {to_f16}".split():
-            mixed = types == "f32.f16.f16.f16"
-            add("m8n8k4", types, "chain", "volta", recorded=version == 70 and not mixed, sources="KM XMMA FHMP",
+        for form in f"{to_f32} {to_f16}".split():
+            seen = version == 70 and form != "f32.f16.f16.f16"
+            add("m8n8k4", form, "chain", "volta", recorded=seen, sources="KM XMMA FHMP",
                 note="" if version == 70 else "HMMA.884: [XMMA] since 2.1.0 takes Volta's adder; before, F = 24")
     else:
         add("m8n8k4", to_f32, "simt_f32", sources="SASS")
