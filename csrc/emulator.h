@@ -40,10 +40,12 @@ enum {                               /* exact.METHODS */
     EMU_METHOD_FMA_CHAIN, EMU_METHOD_INTEGER, EMU_METHOD_XOR_POPC, EMU_METHOD_AND_POPC
 };
 enum {                               /* rounding.MODES */
-    EMU_ROUND_RNE, EMU_ROUND_RNA, EMU_ROUND_RZ, EMU_ROUND_RD, EMU_ROUND_RU, EMU_ROUND_RO, EMU_ROUND_SR
+    EMU_ROUND_RNE, EMU_ROUND_RNA, EMU_ROUND_RZ, EMU_ROUND_RD, EMU_ROUND_RU, EMU_ROUND_RO, EMU_ROUND_SR,
+    EMU_ROUND_SRB, EMU_ROUND_SRC
 };
 enum {                               /* rounding.OVERFLOWS */
-    EMU_OVERFLOW_INFINITY, EMU_OVERFLOW_SATURATE, EMU_OVERFLOW_IEEE, EMU_OVERFLOW_ERROR
+    EMU_OVERFLOW_INFINITY, EMU_OVERFLOW_SATURATE, EMU_OVERFLOW_IEEE, EMU_OVERFLOW_ERROR,
+    EMU_OVERFLOW_PROPAGATE
 };
 enum {                               /* formats.SPECIALS */
     EMU_SPECIALS_IEEE, EMU_SPECIALS_FN, EMU_SPECIALS_FNUZ, EMU_SPECIALS_FINITE, EMU_SPECIALS_EXPONENT
@@ -97,6 +99,39 @@ int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_ma
 enum { EMU_ISA_PORTABLE, EMU_ISA_AVX2, EMU_ISA_AVX512, EMU_ISA_AVX512FP16 };
 const char *emu_isa(void);           /* the one in use; "" if EMULATOR_ISA names none */
 int emu_limit_isa(const char *name);
+
+/* --- conversions --- */
+
+typedef struct {                     /* a conversion: rounding.Policy with its consequences for these two formats */
+    emu_format from, to;
+    int32_t rounding, random_bits;   /* EMU_ROUND_SR, SRB, SRC read the low 1 to 32 random_bits of a word per element */
+    int32_t ftz, daz;                /* a subnormal result, a subnormal input becomes a zero of its sign */
+    int32_t ignores_sign;            /* the number counts as positive, also a NaN */
+    uint64_t nan[2], infinity[2];    /* the codes for a NaN and an infinity that came, [1] with a minus sign */
+    uint64_t over[2], zero[2];       /* for a number beyond the largest (in an unsigned format: below zero), for a zero */
+} emu_conversion;
+
+enum {                               /* the counters of emu_convert; OVER and INFINITE are two each, [1] with a minus sign */
+    EMU_COUNT_OVER,                  /* finite, and beyond the largest number after rounding */
+    EMU_COUNT_INFINITE = 2,          /* came as an infinity */
+    EMU_COUNT_NAN = 4,               /* came as a NaN */
+    EMU_COUNT_FLUSHED,               /* came as another number than zero and became zero */
+    EMU_COUNTS
+};
+
+/* y[i] = x[i] in another format, for n codes; arrays are as for emu_dots, random as many uint32_t or NULL where the mode
+ * reads none. counts: EMU_COUNTS counters to add to, or NULL. Returns EMU_BAD_ROW for formats or a rounding that it does
+ * not know, and has then done nothing. */
+int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts);
+
+/* words[i] = word (start + i) of the stream of Philox4x32-10 (Salmon et al. 2011, doi 10.1145/2063384.2063405) with that
+ * key: word w is output w % 4 for the 128-bit counter w / 4. */
+void emu_philox4x32(uint64_t key, uint64_t start, int64_t n, uint32_t *words);
+
+/* Codes of 1 to 8 bits, a byte each, into a stream of bits, the first in the lowest bits, and back. The stream has
+ * (n * bits + 7) / 8 bytes; bits of a byte above the code are ignored. */
+void emu_pack(int bits, int64_t n, const uint8_t *codes, uint8_t *packed);
+void emu_unpack(int bits, int64_t n, const uint8_t *packed, uint8_t *codes);
 
 /* cffi: end */
 

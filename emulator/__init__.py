@@ -2,6 +2,7 @@
 
 from . import exact, golden
 from .compare import Comparison, compare
+from .convert import PROFILES, Report, convert, differences
 from .errors import (
     BadGolden,
     BadOperand,
@@ -15,10 +16,11 @@ from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, number_format
 from .instructions import ARCHS, find, table
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
+from .rounding import Policy
 from .unit import Unit, instruction
 
-__all__ = ["ARCHS", "FORMATS", "IN_ORDER", "BadGolden", "BadOperand", "Comparison", "EmulatorError",
-           "EngineUnavailable", "Explanation", "Float", "Integer", "Mismatch", "Promote", "Schedule", "SplitK", "Unit",
-           "UnknownFormat", "UnknownInstruction", "compare", "exact", "explain", "find", "golden", "instruction",
-           "matmul", "number_format", "table"]
+__all__ = ["ARCHS", "FORMATS", "IN_ORDER", "PROFILES", "BadGolden", "BadOperand", "Comparison", "EmulatorError",
+           "EngineUnavailable", "Explanation", "Float", "Integer", "Mismatch", "Policy", "Promote", "Report",
+           "Schedule", "SplitK", "Unit", "UnknownFormat", "UnknownInstruction", "compare", "convert", "differences",
+           "exact", "explain", "find", "golden", "instruction", "matmul", "number_format", "table"]
 __version__ = "0.1.0"

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from . import engine_c
 from .errors import BadOperand
-from .formats import Float, Integer
+from .formats import Float, Integer, number_format
 
-__all__ = ["carriers", "check_codes", "codes", "from_codes"]
+__all__ = ["carriers", "check_codes", "codes", "from_codes", "pack", "unpack"]
 
 # Formats without a numpy type of their own, and the types they travel in. UE4M3 ignores the sign of its carrier.
 _CARRIERS = {"tfloat32": ("float32",), "float8_ue4m3": ("float8_e4m3fn", "uint8"), "uint1": ("uint1", "bool")}
@@ -69,3 +70,55 @@ def from_codes(x: np.ndarray, fmt: Float | Integer) -> np.ndarray:
     """The typed array of the codes `x`; codes themselves where numpy and ml_dtypes have no such type."""
     carrier = carriers(fmt)[0]
     return x.astype(f"u{carrier.itemsize}", copy=False).view(carrier)
+
+
+def pack(x: object, bits: int | None = None) -> np.ndarray:
+    """The codes of `x` along its last axis as a stream of bits in bytes, shape (..., ceil(k * bits / 8)).
+
+    x: a typed array (float4_e2m1fn, float6_e3m2fn, int4 ...), whose format says the bits, or an array of codes, with
+    `bits` from 1 to 8. The first code lies in the lowest bits, the order of CUDA's and ONNX's packed FP4; bits that are
+    left over are zero. Raises BadOperand.
+    """
+    found: np.ndarray
+    array = np.asarray(x)
+    if bits is None:
+        bits = number_format(array.dtype).bits
+        found = np.ascontiguousarray(array).reshape(array.shape)
+        found = found.view(np.uint8) if bits <= 8 else found
+    else:
+        _check_width(bits)
+        found = check_codes(array, Integer("codes", bits, signed=False), "x")
+    if not 1 <= bits <= 8 or found.ndim == 0:
+        raise BadOperand(f"x is {array.dtype.name} {array.shape}; packing takes codes of 1 to 8 bits along an axis")
+    rows = found.reshape(-1, found.shape[-1]) if found.size else found.reshape(0, found.shape[-1])
+    packed = np.empty((len(rows), -(-found.shape[-1] * bits // 8)), np.uint8)
+    if engine_c.available() and (len(rows) == 1 or found.shape[-1] * bits % 8 == 0):
+        engine_c.pack(bits, rows, packed)           # rows that end on a byte are one stream
+    elif found.size:
+        spread = np.unpackbits(rows[..., None], axis=-1, count=bits, bitorder="little")
+        packed[:] = np.packbits(spread.reshape(len(rows), -1), axis=-1, bitorder="little")
+    return packed.reshape(*found.shape[:-1], packed.shape[-1])
+
+
+def unpack(packed: np.ndarray, bits: int, count: int | None = None) -> np.ndarray:
+    """The uint8 codes that `pack` put there: `count` along the last axis, or all that fit. Raises BadOperand."""
+    _check_width(bits)
+    array = np.ascontiguousarray(packed)
+    if array.dtype != np.uint8 or array.ndim == 0:
+        raise BadOperand(f"packed is {array.dtype.name} {array.shape}; unpacking takes an array of bytes, uint8")
+    room = array.shape[-1] * 8 // bits
+    count = room if count is None else count
+    if not 0 <= count <= room:
+        raise BadOperand(f"count is {count}; {array.shape[-1]} bytes hold 0..{room} codes of {bits} bits")
+    shape = (*array.shape[:-1], count)
+    found = np.empty(shape, np.uint8)
+    if engine_c.available() and (array.ndim == 1 or count * bits == array.shape[-1] * 8):
+        engine_c.unpack(bits, array, found)
+        return found
+    spread = np.unpackbits(array, axis=-1, count=count * bits, bitorder="little").reshape(*shape, bits)
+    return np.packbits(spread, axis=-1, bitorder="little").reshape(shape)
+
+
+def _check_width(bits: int) -> None:
+    if not 1 <= bits <= 8:
+        raise BadOperand(f"bits is {bits}; a packed code has 1 to 8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from . import __version__
 from .errors import BadGolden, BadOperand, EmulatorError, EngineUnavailable
+from .rounding import MODES, OVERFLOWS, POLICIES
 
 if TYPE_CHECKING:
     from .formats import Float, Integer
@@ -239,21 +241,26 @@ def instructions(arch: str | None, as_json: bool) -> None:
 
 @main.command()
 def formats() -> None:
-    """Every number format: fields, range, aliases."""
+    """Every number format: fields, range, what convert does on overflow, aliases."""
     from . import show
+    from .convert import policy_for
     from .formats import ALIASES, FORMATS, SPECIALS, Float
 
-    columns = "{:18} {:>4} {:>4} {:>3} {:>4} {:>4} {:8} {:>23} {:>23}  {}".format
+    columns = "{:18} {:>4} {:>4} {:>3} {:>4} {:>4} {:8} {:>23} {:>23}  {:9} {}".format
     click.echo(columns("name", "bits", "sign", "exp", "frac", "bias", "specials", "largest", "smallest normal",
-                       "aliases"))
+                       "overflow", "aliases"))
     for fmt in FORMATS.values():
         aliases = " ".join(alias for alias, name in ALIASES.items() if name == fmt.name)
-        row: tuple[Any, ...] = ("", "", "", "", fmt.max, "") if not isinstance(fmt, Float) else (
+        row: tuple[Any, ...] = ("", "", "", "", fmt.max, "", "") if not isinstance(fmt, Float) else (
             fmt.exp_bits, fmt.frac_bits, fmt.bias, fmt.specials, show.value(fmt, fmt.max_code),
-            show.value(fmt, 0 if fmt.specials == "exponent" else 1 << (fmt.low_pad + fmt.frac_bits)))
+            show.value(fmt, 0 if fmt.specials == "exponent" else 1 << (fmt.low_pad + fmt.frac_bits)),
+            policy_for(fmt).overflow)
         click.echo(columns(fmt.name, fmt.bits, int(fmt.signed), *row, aliases).rstrip())
     for name, rule in SPECIALS.items():
         click.echo(f"{name}: {rule}")
+    click.echo("overflow is what emulator convert does by default:")
+    for name in ("ieee", "saturate"):
+        click.echo(f"{name}: {OVERFLOWS[name]}")
 
 
 # --- one number, one dot product --------------------------------------------------------------------------------------
@@ -268,6 +275,76 @@ def inspect(fmt: str, text: str) -> None:
 
     found = number_format(fmt)
     click.echo(show.inspect(found, show.parse(text, found, "the number")))
+
+
+def _choice(name: str, choices: Iterable[str], text: str) -> Callable:
+    return click.option(f"--{name}", type=click.Choice(list(choices)), help=text)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("numbers", nargs=-1, required=True, metavar="X...")
+@click.argument("to", metavar="TO")
+@click.option("--from", "source", default="float64", show_default=True, metavar="FORMAT",
+              help="What X is: in float64 any decimal, else a value that the format holds, or a code (0x7e).")
+@_choice("rounding", MODES, "Default: rne, or the profile's.")
+@_choice("overflow", OVERFLOWS, "Default: the format's (emulator formats), or the profile's.")
+@_choice("nan", POLICIES["nan"], "For a format without NaN.")
+@click.option("--profile", help="ocp, ml_dtypes, torch, onnx or cuda: what they do.")
+@click.option("--seed", type=click.IntRange(0), help="For the stochastic modes sr, srb, src.")
+@click.option("--ftz", is_flag=True, help="A subnormal result becomes zero.")
+@click.option("--daz", is_flag=True, help="A subnormal input becomes zero.")
+def convert(numbers: tuple[str, ...], to: str, source: str, **choices: Any) -> None:
+    """Numbers in another format, rounded once. `emulator convert 1.1 -448 1e9 e4m3`."""
+    import numpy as np
+
+    from . import show
+    from .arrays import codes
+    from .convert import convert as converted
+    from .formats import number_format
+
+    fmt, target = number_format(source), number_format(to)
+    came = np.array([_number(text, fmt) for text in numbers], fmt.code_dtype)
+    found, report = converted(came if fmt.name != "float64" else came.view(np.float64), target, source=fmt,
+                              return_report=True, **choices)
+    for code, result in zip(came.tolist(), codes(found, target, "the result").tolist()):
+        click.echo(f"{show.describe(fmt, code)} -> {show.describe(target, result)}")
+    told = [f"{count} {name}" for name, count in vars(report).items() if count and name != "elements"]
+    if told:
+        click.echo(", ".join(told))
+
+
+def _number(text: str, fmt: Float | Integer) -> int:
+    """The code of what was typed; a decimal is a float64 as Python reads it."""
+    import numpy as np
+
+    from . import show
+
+    if fmt.name == "float64":
+        try:
+            return int(np.float64(float(text)).view(np.uint64))
+        except ValueError:
+            pass
+    return show.parse(text, fmt, "X")
+
+
+@main.command()
+@click.argument("profile_a", metavar="PROFILE")
+@click.argument("profile_b", metavar="PROFILE")
+@click.argument("to", metavar="FORMAT")
+@click.option("--from", "source", default="float32", show_default=True, metavar="FORMAT", help="Of the inputs.")
+@click.option("--limit", default=40, show_default=True, metavar="N", type=click.IntRange(0), help="Lines; 0 for all.")
+def diff(profile_a: str, profile_b: str, to: str, source: str, limit: int) -> None:
+    """The inputs on which two profiles (ocp, ml_dtypes, torch, onnx, cuda) convert to FORMAT differently.
+
+    All codes of a source of 16 bits or fewer; of wider ones every number and midpoint of FORMAT, their neighbours, and
+    the special numbers.
+    """
+    from .convert import differences
+
+    found = differences(profile_a, profile_b, to, source)
+    click.echo("\n".join(found.lines(limit or None)))
+    if limit and len(found) > limit:
+        click.echo(f"  and {len(found) - limit} more (--limit 0)")
 
 
 @main.command()

@@ -13,7 +13,8 @@ import numpy as np
 
 from emulator.errors import EngineUnavailable
 from emulator.instructions import Instruction
-from emulator.record import record
+from emulator.record import Conversion, format_record, record
+from emulator.rounding import MODES
 
 _REASON = pathlib.Path(__file__).with_name("_c_build.txt")  # written by setup.py where the C library was not built
 
@@ -101,3 +102,58 @@ def limit_isa(name: str) -> str:
     if module.lib.emu_limit_isa(name.encode()):
         raise EngineUnavailable(f"{name!r} is no instruction set; they are portable, avx2, avx512 and avx512fp16")
     return module.ffi.string(module.lib.emu_isa()).decode()
+
+
+def _library() -> Any:
+    module, why = _open()
+    if module is None:
+        raise EngineUnavailable(f"the C engine is not here: {why}")
+    return module
+
+
+@functools.lru_cache(64)
+def _conversion(how: Conversion) -> Any:
+    """The struct emu_conversion."""
+    policy = how.policy
+    return _library().ffi.new("emu_conversion *", {
+        "from": format_record(how.source), "to": format_record(how.target), "rounding": MODES.index(policy.rounding),
+        "random_bits": policy.random_bits, "ftz": policy.ftz, "daz": policy.daz,
+        "ignores_sign": not how.target.signed and policy.negative == "abs",
+        **{name: [code or 0 for code in getattr(how, name)] for name in ("nan", "infinity", "over", "zero")}})
+
+
+def converts(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray,
+             counts: np.ndarray | None) -> None:
+    """Fill codes y from codes x, both contiguous and one-dimensional; random holds uint32, one per element, or is None.
+
+    counts: int64, one per record.COUNTS, to add to; None is faster. Raises EngineUnavailable for a format that C cannot
+    do exactly.
+    """
+    module = _library()
+    view, null = module.ffi.from_buffer, module.ffi.NULL
+    status = module.lib.emu_convert(
+        _conversion(how), x.size, view(x), null if random is None else view("uint32_t *", random), view(y),
+        null if counts is None else view("int64_t *", counts))
+    if status:
+        raise EngineUnavailable(f"the C engine cannot convert {how.source} to {how.target}: "
+                                f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
+
+
+def philox4x32(seed: int, start: int, words: np.ndarray) -> None:
+    """Fill uint32 `words` with noise.words(seed, start, words.size)."""
+    module = _library()
+    module.lib.emu_philox4x32(seed, start, words.size, module.ffi.from_buffer("uint32_t *", words))
+
+
+def pack(bits: int, codes: np.ndarray, packed: np.ndarray) -> None:
+    """Fill the bytes `packed` with the codes, a byte each, of `bits` bits; the first code lies lowest."""
+    module = _library()
+    view = module.ffi.from_buffer
+    module.lib.emu_pack(bits, codes.size, view("uint8_t *", codes), view("uint8_t *", packed))
+
+
+def unpack(bits: int, packed: np.ndarray, codes: np.ndarray) -> None:
+    """Fill `codes`, a byte each, from the bytes `packed`."""
+    module = _library()
+    view = module.ffi.from_buffer
+    module.lib.emu_unpack(bits, codes.size, view("uint8_t *", packed), view("uint8_t *", codes))

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import BadOperand
 from .formats import FORMATS, Float, Integer
-from .rounding import check, round_shift
+from .rounding import Policy, check, round_shift
 
 if TYPE_CHECKING:
     from .instructions import Instruction
 
-__all__ = ["METHODS", "Number", "Step", "add", "decode", "dot", "encode", "fma", "fused_sum", "multiply"]
+__all__ = ["METHODS", "Number", "Step", "add", "convert", "decode", "dot", "encode", "fma", "fused_sum", "multiply",
+           "settle"]
 
 
 class Number(NamedTuple):
@@ -53,7 +54,7 @@ def decode(fmt: Float | Integer, code: int) -> Number:
         return Number(value < 0, abs(value), 0)
     negative, magnitude = bool(code & fmt.sign), code & fmt.magnitude
     if fmt.specials == "fnuz" and negative and not magnitude:
-        return NAN
+        return NAN._replace(negative=True)
     if magnitude > fmt.max_code:
         return Number(negative, 0, 0, "inf" if magnitude == fmt.inf_code else "nan")
     field, frac = divmod(magnitude >> fmt.low_pad, 1 << fmt.frac_bits)
@@ -67,9 +68,11 @@ def encode(fmt: Float, number: Number, rounding: str = "rne", overflow: str = "i
            nan: str = "error", random: int = 0, random_bits: int = 0) -> int:
     """The code of `number` rounded once to `fmt`.
 
-    rounding: a mode of rounding.MODES; sr reads `random`, a number of `random_bits` bits. overflow: a policy of
-    rounding.OVERFLOWS, applied after rounding with an unbounded exponent. precision: fraction bits kept, if fewer than
-    the format has. nan: what a format without NaN does with one: error, zero or max.
+    rounding: a mode of rounding.MODES; the stochastic ones read `random`, a number of `random_bits` bits. overflow: a
+    policy of rounding.OVERFLOWS, applied after rounding with an unbounded exponent. precision: fraction bits kept, if
+    fewer than the format has. nan: what a format without NaN does with one: error, zero or max.
+    It is the code that is rounded, as the integer that it is: so ties go to an even code and ro makes an odd one, which
+    for a format of one significant bit (E8M0) means the exponent (P3109 interim report v4.0, "code parity").
     A format without zero takes its smallest number instead; an unsigned one makes NaN of what is below zero.
     Raises BadOperand.
     """
@@ -81,18 +84,23 @@ def encode(fmt: Float, number: Number, rounding: str = "rne", overflow: str = "i
     else:
         kept = fmt.frac_bits if precision is None else min(precision, fmt.frac_bits)
         exponent = max(number.sig.bit_length() - 1 + number.exp, fmt.emin) if number.sig else fmt.emin
-        sig = round_shift(number.negative, number.sig, exponent - kept - number.exp, rounding, random, random_bits)
-        hidden = fmt.specials == "exponent"         # code 0 is already a normal number
-        magnitude = (((exponent - fmt.emin - hidden) << fmt.frac_bits) + (sig << (fmt.frac_bits - kept))) << fmt.low_pad
-        magnitude = max(magnitude, 0)
+        cut = exponent - kept - number.exp                      # bits of sig below the last one kept
+        below = max(cut, 0)
+        hidden = fmt.specials == "exponent"                     # code 0 is already a normal number
+        code = ((exponent - fmt.emin - hidden) << (kept + below)) + (number.sig << (below - cut))
+        code = round_shift(number.negative, code, below, rounding, random, random_bits)
+        magnitude = max(code, 0) << (fmt.frac_bits - kept + fmt.low_pad)
     sign = fmt.sign if number.negative and (magnitude or fmt.has_negative_zero) else 0
     if magnitude <= fmt.max_code:
         return sign | magnitude
+    infinite = number.kind == "inf"
     toward_zero = rounding == "rz" or rounding == ("ru" if number.negative else "rd") or rounding == "ro"
-    if overflow == "error":
-        raise BadOperand(f"{'-' * number.negative}{number.sig} * 2**{number.exp} overflows {fmt}, whose largest number "
-                         f"is code {fmt.max_code:#x}; choose overflow='saturate' or 'infinity'")
-    if overflow == "saturate" or (overflow == "ieee" and toward_zero and number.kind != "inf"):
+    if overflow == "error" and not (infinite and fmt.inf_code is not None):
+        what = "an infinity" if infinite else f"{'-' * number.negative}{number.sig} * 2**{number.exp}"
+        raise BadOperand(f"{what} overflows {fmt}, whose largest number is code {fmt.max_code:#x}; choose "
+                         "overflow='saturate' or 'infinity'")
+    stays = {"saturate": True, "propagate": not infinite, "ieee": toward_zero and not infinite}
+    if stays.get(overflow, False):
         return sign | fmt.max_code
     if fmt.inf_code is not None:
         return sign | fmt.inf_code
@@ -107,6 +115,34 @@ def _encode_nan(fmt: Float, policy: str) -> int:
     if policy not in ("zero", "max"):
         raise BadOperand(f"{fmt} has no NaN; choose nan='zero' or nan='max'")
     return 0 if policy == "zero" else fmt.max_code
+
+
+def settle(fmt: Float, number: Number, policy: Policy, random: int = 0) -> int:
+    """The code of `number` in `fmt` under every choice of `policy` but daz, which is `convert`'s. Raises BadOperand."""
+    if not fmt.signed and policy.negative == "abs":
+        number = number._replace(negative=False)
+    code = fmt.all_ones_nan if policy.nan_code == "ones" else fmt.nan_code
+    if number.kind == "nan" and code is not None:
+        return code | (fmt.sign if number.negative and policy.nan_sign == "keep" else 0)
+    if number.kind == "nan" and policy.nan == "flipped_zero":
+        return 0 if number.negative else fmt.sign
+    has_zero = fmt.specials != "exponent"
+    if not has_zero and policy.zero == "nan" and number.kind == "finite" and not number.sig:
+        return fmt.nan_code
+    nan = "zero" if policy.nan == "flipped_zero" else policy.nan
+    code = encode(fmt, number, policy.rounding, policy.overflow, nan=nan, random=random, random_bits=policy.random_bits)
+    if policy.ftz and has_zero and 0 < code & fmt.magnitude < 1 << (fmt.frac_bits + fmt.low_pad):
+        return code & fmt.sign if fmt.has_negative_zero else 0
+    return code
+
+
+def convert(source: Float | Integer, target: Float, code: int, policy: Policy, random: int = 0) -> int:
+    """The code in `target` of the number that `code` is in `source`. Raises BadOperand where the policy refuses it."""
+    number = decode(source, code)
+    if policy.daz and isinstance(source, Float) and source.specials != "exponent" and number.kind == "finite":
+        if number.sig >> source.frac_bits == 0:
+            number = number._replace(sig=0)
+    return settle(target, number, policy, random)
 
 
 # --- exact arithmetic and the IEEE operations ------------------------------------------------------------------------

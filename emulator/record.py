@@ -1,4 +1,4 @@
-"""A row as plain integers: the struct `emu_row` of csrc/emulator.h and the array that the Numba engine reads.
+"""A row as plain integers: the structs of csrc/emulator.h and the arrays that the Numba engine reads.
 
 Every field is an int32. Names of methods, rounding modes and special policies become their position in exact.METHODS,
 rounding.MODES and formats.SPECIALS.
@@ -6,14 +6,18 @@ rounding.MODES and formats.SPECIALS.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 
-from .exact import METHODS
+from .errors import BadOperand
+from .exact import METHODS, Number, settle
 from .formats import SPECIALS, Float, Integer
 from .instructions import Instruction
-from .rounding import MODES
+from .rounding import MODES, Policy
 
-__all__ = ["FIELDS", "FORMAT_FIELDS", "record"]
+__all__ = ["COUNTS", "FIELDS", "FORMAT_FIELDS", "Conversion", "conversion", "format_record", "record"]
 
 FORMAT_FIELDS = ("is_float", "bits", "is_signed", "exp_bits", "frac_bits", "bias", "specials", "low_pad")
 _OPERANDS = ("a", "b", "c", "d", "scale")
@@ -21,7 +25,7 @@ FIELDS = ("method", "k", "terms", "frac", "floor", "precision", "rounding", "sat
           *(f"{operand}_{field}" for operand in _OPERANDS for field in FORMAT_FIELDS))
 
 
-def _format(fmt: Float | Integer | None) -> tuple[int, ...]:
+def format_record(fmt: Float | Integer | None) -> tuple[int, ...]:
     if fmt is None:
         return (0,) * len(FORMAT_FIELDS)
     if isinstance(fmt, Integer):
@@ -35,5 +39,42 @@ def record(ins: Instruction) -> np.ndarray:
     row = [list(METHODS).index(ins.method), ins.k, ins.terms, ins.adder.frac if ins.adder else 0, ins.floor,
            ins.precision or 0, MODES.index(ins.rounding), ins.saturate, ins.block]
     for operand in _OPERANDS:
-        row.extend(_format(getattr(ins, operand)))
+        row.extend(format_record(getattr(ins, operand)))
     return np.array(row, np.int32)
+
+
+# What an engine counts: finite numbers beyond the range and infinities that came, each by sign, NaNs that came, and
+# numbers that became zero; emu_convert counts in the same order.
+COUNTS = ("over", "over_negative", "infinite", "infinite_negative", "nan", "flushed")
+_Codes = tuple["int | None", "int | None"]
+
+
+class Conversion(NamedTuple):
+    """A conversion and what its policy makes of special numbers: pairs of codes, the second for a minus sign.
+
+    nan, infinity: what came as such. over: a number beyond the largest or, without a sign, below zero. None: refused.
+    """
+
+    source: Float | Integer
+    target: Float
+    policy: Policy
+    nan: _Codes
+    infinity: _Codes
+    over: _Codes
+    zero: _Codes
+
+
+@lru_cache(256)
+def conversion(source: Float | Integer, target: Float, policy: Policy) -> Conversion:
+    """The Conversion between two formats, its special codes as `exact.settle` rules them."""
+    def code(number: Number) -> int | None:
+        try:
+            return settle(target, number, policy)
+        except BadOperand:
+            return None
+
+    def codes(sig: int, exp: int, kind: str) -> _Codes:
+        return code(Number(False, sig, exp, kind)), code(Number(True, sig, exp, kind))
+
+    return Conversion(source, target, policy, codes(0, 0, "nan"), codes(0, 0, "inf"),
+                      codes(1, target.emax + 1, "finite"), codes(0, 0, "finite"))

@@ -158,7 +158,8 @@ def test_instructions():
 def test_formats():
     told = run("formats").splitlines()
     (row,) = (line for line in told if line.startswith("float8_e4m3fn "))
-    assert row.split() == ["float8_e4m3fn", "8", "1", "4", "3", "7", "fn", "448.0", "0.015625", "e4m3", "fp8_e4m3", "e4m3fn"]
+    assert row.split() == ["float8_e4m3fn", "8", "1", "4", "3", "7", "fn", "448.0", "0.015625", "ieee", "e4m3", "fp8_e4m3",
+                           "e4m3fn"]
     (row,) = (line for line in told if line.startswith("int8 "))
     assert row.split() == ["int8", "8", "1", "127", "s8"]
 

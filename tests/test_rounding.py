@@ -13,10 +13,10 @@ from test_formats import FLOATS, TYPED, value
 
 from emulator import BadOperand, Float, number_format
 from emulator.exact import NAN, Number, add, decode, encode, fma, multiply
-from emulator.rounding import MODES, OVERFLOWS
+from emulator.rounding import MODES, OVERFLOWS, STOCHASTIC
 
 NARROW = [f for f in FLOATS if f.bits <= 8 and f.specials != "exponent"]
-DIRECTED = [mode for mode in MODES if mode != "sr"]
+DIRECTED = [mode for mode in MODES if mode not in STOCHASTIC]
 F32, F64, F16 = number_format("f32"), number_format("f64"), number_format("f16")
 
 
@@ -68,17 +68,19 @@ def test_rne_like_ml_dtypes(fmt):
         with np.errstate(over="ignore"):
             want = inputs.astype(np.float32).astype(TYPED[fmt.name]).view(fmt.code_dtype)
         keep = ~np.isnan(wide)
-        if fmt.specials == "exponent":      # ml_dtypes makes NaN of zero and below, and misrounds float32 subnormals
-            keep &= wide >= 2.0**-126
+        mode = "rne"
+        if fmt.specials == "exponent":      # ml_dtypes makes NaN of zero and below, and misrounds float32 subnormals;
+            keep &= wide >= 2.0**-126       # a tie goes up there, not to the even code
+            mode = "rna"
         for x, code in zip(wide[keep].tolist()[::23], want[keep].tolist()[::23]):
             n = Number(x < 0, 0, 0, "inf") if np.isinf(x) else number(Fraction(x))._replace(negative=bool(np.signbit(x)))
-            assert encode(fmt, n, "rne", overflow) == code, x
+            assert encode(fmt, n, mode, overflow) == code, x
 
 
 def test_overflow_policies():
     e4m3, e5m2, e2m1 = (number_format(n) for n in ("e4m3", "e5m2", "e2m1"))
     big, inf = Number(True, 1, 100), Number(True, 0, 0, "inf")
-    assert set(OVERFLOWS) == {"infinity", "saturate", "ieee", "error"}
+    assert set(OVERFLOWS) == {"infinity", "saturate", "ieee", "error", "propagate"}
     assert [encode(f, big, overflow="infinity") for f in (e4m3, e5m2, e2m1)] == [0xFF, 0xFC, 0xF]
     assert [encode(f, inf, overflow="saturate") for f in (e4m3, e5m2, e2m1)] == [0xFE, 0xFB, 0xF]
     # IEEE 754-2019, 7.4: toward zero and away from the overflow's side stay finite
@@ -115,10 +117,32 @@ def test_stochastic_rounds_up_for_just_the_right_number_of_draws(bits):
         assert ups == (rest << bits) // 64
 
 
+def test_one_significant_bit_rounds_by_the_parity_of_the_code():
+    """P3109: with no fraction bits, the exponent decides a tie: 1.5 * 2**k goes to the even code of E8M0."""
+    e8m0 = number_format("ue8m0")
+    assert [encode(e8m0, Number(False, 3, exp)) for exp in (-2, -1, 0)] == [126, 128, 128]
+    assert [encode(e8m0, Number(False, 3, exp), "rna") for exp in (-2, -1, 0)] == [127, 128, 129]
+    assert [encode(e8m0, Number(False, 9, exp), "ro") for exp in (-3, -2)] == [127, 129]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_stochastic_b_and_c_by_their_formulas(bits):
+    """IEEE P3109 interim report v4.0, 4.7.4: B and C over every fraction of six bits and every draw."""
+    for rest in range(64):
+        f = Fraction(rest, 64)
+        for r in range(1 << bits):
+            x = Number(True, (0b10000000 << 6) + rest, 0)
+            bf16 = number_format("bf16")
+            low = encode(bf16, x, "rz")
+            assert encode(bf16, x, "srb", random=r, random_bits=bits) - low == (
+                rest > 0 and int(f * 2**(bits + 1)) + 2 * r + 1 >= 2**(bits + 1))
+            assert encode(bf16, x, "src", random=r, random_bits=bits) - low == (rest > 0 and round(f * 2**bits) + r >= 2**bits)
+
+
 def test_unknown_names():
-    with pytest.raises(BadOperand, match="rounding 'nearest' is not known; the modes are rne rna rz rd ru ro sr"):
+    with pytest.raises(BadOperand, match="rounding 'nearest' is not known; the modes are rne rna rz rd ru ro sr srb src"):
         encode(F32, NAN, "nearest")
-    with pytest.raises(BadOperand, match="overflow 'wrap' is not known; the policies are infinity saturate ieee error"):
+    with pytest.raises(BadOperand, match="overflow 'wrap' is not known; the policies are infinity saturate ieee error propagate"):
         encode(F32, NAN, overflow="wrap")
 
 

@@ -1,0 +1,44 @@
+/* What the parts of convert share: a conversion prepared for lanes, and the kernels that run it. */
+#ifndef EMU_CONVERT_H
+#define EMU_CONVERT_H
+
+#include "number.h"
+
+enum { CONVERT_BLOCK = 512 };        /* elements between two visits to the counters */
+
+enum {                               /* how a source enters a lane, which holds a binary32 or binary64 */
+    LOAD_AS_IT_IS,                   /* it is that format */
+    LOAD_MASKED,                     /* its high bits are (tfloat32) */
+    LOAD_SHIFT,                      /* its exponent has the same bias and width: shift the fields up (bfloat16) */
+    LOAD_REBIAS,                     /* a narrower exponent: float16, float32 in 64-bit lanes */
+    LOAD_INT,                        /* an integer the lane holds exactly */
+    LOAD_UINT,
+};
+
+/* A conversion from numbers held as binary32 (bits = 32) or binary64 (bits = 64); F is 23 or 52 there. Magnitudes of the
+ * target count from its lowest bit: pads come in at the end. */
+typedef struct {
+    int bits, load, from_bytes, to_bytes;
+    int mode, random_bits;           /* as rounded: srb reads one bit more than it is given */
+    int up;                          /* LOAD_SHIFT, LOAD_REBIAS: places to shift the fields up */
+    int rebias;                      /* LOAD_REBIAS: lane bias minus source bias */
+    uint64_t from_mask, from_sign, from_inf;   /* of the source's code */
+    int cut;                         /* F minus the target's fraction bits: bits cut from a normal result */
+    int first;                       /* biased lane exponent of the target's smallest normal number, at least 1 */
+    int last;                        /* one above that of its largest */
+    bool nearest;                    /* rounding by the lane's own addition is exact here, and wanted */
+    bool bare;                       /* E8M0: nothing below the smallest normal number, whose code is 0 */
+    uint64_t max, normal;            /* largest magnitude; smallest that ftz leaves alone */
+    uint64_t least;                  /* smallest lane magnitude that daz leaves alone */
+    int low_pad, to_sign;            /* places from the lane's sign down to the target's */
+    bool sees_sign, refuses_sign;    /* does the sign matter; is below zero out of range */
+    uint64_t sign;
+    uint64_t watch, calm;            /* where all of a block's lanes & watch are below calm, no number is out of range */
+    uint64_t nan[2], infinity[2], over[2], zero[2];
+} lanes;
+
+typedef void lanes_kernel(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random, unsigned char *y,
+                          bool count, int64_t counts[EMU_COUNTS]);
+lanes_kernel emu_convert_lanes_portable, emu_convert_lanes_avx2, emu_convert_lanes_avx512;
+
+#endif

@@ -1,0 +1,390 @@
+"""Convert arrays from any format to any floating-point format, from the source's own bits, every choice in the open.
+
+A conversion is decode, one rounding, encode (`exact.convert`). What the number does not decide, a `Policy` does; what
+others chose is a row of PROFILES. Sources of the rows: OCP 8-bit Floating Point Specification 1.0 and Microscaling
+Formats 1.0, section 6.3 (ocp); ml_dtypes 0.6 and PyTorch 2.13 on CPU, both as observed (ml_dtypes, torch); ONNX notes
+"Float stored in 8 bits", "... in 4 bits" and operator Cast-25 (onnx); PTX ISA, instruction cvt, and the host code in
+NVIDIA's cuda_fp8.hpp, cuda_fp6.hpp, cuda_fp4.hpp, cuda_fp16.hpp and cuda_bf16.hpp (cuda).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from . import engine_c, engines, exact, noise
+from .arrays import carriers, check_codes, codes, from_codes
+from .errors import BadOperand, EngineUnavailable, UnknownFormat
+from .exact import Number, decode, encode
+from .formats import Float, Integer, number_format
+from .record import COUNTS, Conversion, conversion
+from .rounding import STOCHASTIC, Policy
+from .show import describe
+
+__all__ = ["PROFILES", "Differences", "Report", "boundaries", "convert", "differences", "policy_for"]
+
+CHUNK = 1 << 20                 # elements that one thread converts at a time
+SEED_BITS = 24                  # random bits per element drawn from a seed: as many as float32 ever cuts from a normal
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+# A profile's choices where they are not those of Policy: row "*" for every target without a row of its own.
+_FP8, _FNUZ = ("float8_e4m3fn", "float8_e5m2"), ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
+_NARROW = (*_FP8, "float6_e3m2fn", "float6_e2m3fn", "float4_e2m1fn")
+_Rows = dict[str, dict[str, str]]
+
+
+def _rows(names: Iterable[str], **choices: str) -> _Rows:
+    return dict.fromkeys(names, choices)
+
+
+PROFILES: dict[str, _Rows] = {
+    "ocp": {                    # OFP8 leaves saturation to the caller: its saturating mode; MX scales are rounded down
+        **_rows(_NARROW, overflow="saturate"),
+        "float8_e8m0fnu": {"rounding": "rz", "overflow": "saturate"},
+    },
+    "ml_dtypes": {              # its double roundings are not repeated here, nor numpy's NaN payloads in float16
+        "*": {"overflow": "infinity", "nan": "flipped_zero", "nan_sign": "keep"},
+        "float8_e8m0fnu": {"rounding": "rna", "overflow": "infinity", "zero": "nan"},
+    },
+    "torch": {                  # 2.12 and later; before, float8_e4m3fn overflowed to NaN
+        "*": {"overflow": "infinity", "nan_sign": "keep"},
+        "bfloat16": {"overflow": "infinity", "nan_sign": "drop"},
+        "float8_e4m3fn": {"overflow": "saturate", "nan_sign": "keep"},
+        "float8_e5m2": {"overflow": "infinity", "nan_sign": "keep", "nan_code": "ones"},
+        "float8_e8m0fnu": {"rounding": "rna", "overflow": "infinity", "negative": "abs"},
+    },
+    "onnx": {                   # Cast with its defaults: saturate=1, round_mode="up" (that is for E8M0 alone)
+        "*": {"overflow": "infinity", "nan_sign": "keep"},
+        **_rows(_FNUZ, overflow="propagate"),
+        **_rows(_NARROW, overflow="saturate", nan="max", nan_sign="keep"),
+        "float8_e8m0fnu": {"rounding": "ru", "overflow": "saturate"},
+    },
+    "cuda": {                   # .satfinite, which PTX demands for the narrow formats; the sign of a NaN is dropped
+        "*": {"nan_code": "ones"},
+        "tfloat32": {"rounding": "rna", "nan_code": "ones"},
+        **_rows(_NARROW, overflow="saturate", nan="max", nan_code="ones"),
+        "float8_e8m0fnu": {"rounding": "ru", "overflow": "saturate", "negative": "abs"},
+    },
+}
+
+
+def policy_for(to: Any, profile: str | None = None, **choices: Any) -> Policy:
+    """The Policy of a conversion to format `to`: the choices given, over the profile's, over the format's defaults.
+
+    The default is IEEE 754's: rne, and overflow "ieee", infinity or else the format's NaN; a format with neither (E2M1,
+    E3M2, E2M3) saturates, and refuses NaN. Choices that are None count as not given. Raises BadOperand for a
+    profile or choice that is not known.
+    """
+    target = _target(to)
+    if profile is not None and profile not in PROFILES:
+        raise BadOperand(f"profile {profile!r} is not known; the profiles are {', '.join(PROFILES)}")
+    rows = PROFILES[profile] if profile else {}
+    row: dict[str, Any] = {"overflow": "saturate"} if target.specials == "finite" else {}
+    row |= rows.get(target.name, rows.get("*", {}))
+    return Policy(**row | {name: choice for name, choice in choices.items() if choice is not None})
+
+
+def _target(to: Any) -> Float:
+    target = number_format(to)
+    if not isinstance(target, Float):
+        raise BadOperand(f"to is {target}; convert makes floating-point formats, not integers")
+    if target.exp_bits > 15 or target.frac_bits > 62 or abs(target.bias or 0) > 1 << 16:
+        raise UnknownFormat(f"{target}: convert takes at most 15 exponent bits, 62 fraction bits and a bias of 65536")
+    return target
+
+
+# --- the conversion ---------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Report:
+    """What a conversion did to numbers that the target cannot hold, as counts of elements.
+
+    elements: all of them. saturated: beyond the range, or infinite, and now the largest number. overflowed: beyond the
+    range (in an unsigned format: below zero), or infinite, and now an infinity or NaN; not infinities that stayed such.
+    flushed: another number than zero, and now zero. nan: NaNs that came, whatever they became.
+    """
+
+    elements: int
+    saturated: int
+    overflowed: int
+    flushed: int
+    nan: int
+
+
+def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None = None, nan: str | None = None, *,
+            source: Any = None, seed: int | None = None, random: Any = None, random_bits: int | None = None,
+            nan_code: str | None = None, nan_sign: str | None = None, negative: str | None = None,
+            zero: str | None = None, ftz: bool = False, daz: bool = False, profile: str | None = None,
+            engine: str | None = None, return_report: bool = False) -> Any:
+    """`x` in format `to`, rounded once: an array of x's shape and of the target's numpy or ml_dtypes type.
+
+    x: a numpy or ml_dtypes array of a floating or integer type, any layout and byte order; Python numbers are float64
+    or int64. Where the target has no numpy type the result holds its codes, unsigned; TF32 travels in float32, UE4M3 in
+    float8_e4m3fn. source: the format of x where its type does not say it: x then holds codes (or its carrier type).
+    to: a format's name, alias or dtype, or a Float of one's own, with at most 64 bits.
+
+    rounding: rne (default) rna rz rd ru ro, or the stochastic sr srb src (rounding.MODES). overflow: infinity saturate
+    propagate ieee error (rounding.OVERFLOWS). nan, nan_code, nan_sign, negative, zero: rounding.POLICIES. ftz, daz:
+    subnormal results, subnormal inputs become zeros of their sign. profile: ocp, ml_dtypes, torch, onnx or cuda instead
+    of the defaults (`policy_for`), under the choices given here.
+
+    Stochastic modes take their bits from `random`, integers that broadcast to x's shape, of `random_bits` bits
+    each (1..32; default: all its type has, at most 32), or from `seed` (0..2**64 - 1): the element at flat index i uses
+    the upper random_bits (default 24) bits of word i of noise.words. engine: exact, numba or c; all give the same bits.
+
+    return_report: return (array, Report). Raises BadOperand for an input that is not as described or that the policy
+    refuses, naming it, before anything is returned; UnknownFormat; EngineUnavailable.
+    """
+    target, found, fmt = _target(to), np.asarray(x), _source(x, source)
+    policy = policy_for(target, profile, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
+                        nan_sign=nan_sign, negative=negative, zero=zero, ftz=ftz, daz=daz)
+    draw, drawn_bits = _random(policy.rounding, seed, random, random_bits, found)
+    how = conversion(fmt, target, replace(policy, random_bits=drawn_bits))
+    typed = found.dtype.newbyteorder("=") in carriers(fmt)
+    code = np.ascontiguousarray(codes(found, fmt, "x") if typed else check_codes(found, fmt, "x")).reshape(-1)
+    y, counts = _run(how, code, draw, engine, return_report or _refuses(how))
+    _refuse(how, counts, code, found.shape, draw, engine)
+    result = from_codes(y, target).reshape(found.shape)
+    return (result, _report(how, found.size, counts)) if return_report else result
+
+
+def _source(x: Any, source: Any) -> Float | Integer:
+    """The format of x: `source`, or that of x's type."""
+    dtype = np.asarray(x).dtype
+    if source is not None:
+        return number_format(source)
+    try:
+        return number_format(dtype)
+    except UnknownFormat:
+        raise BadOperand(f"x is {dtype.name}; convert takes the floating-point and integer types of numpy and "
+                         "ml_dtypes, or codes with source=") from None
+
+
+Draw = Callable[[int, int], "np.ndarray | None"]            # (start, stop) -> uint32 words of those elements
+
+
+def _random(rounding: str, seed: int | None, random: Any, random_bits: int | None, x: np.ndarray) -> tuple[Draw, int]:
+    """Where an element's random bits come from, and how many they are; 0 in a mode that reads none."""
+    if rounding not in STOCHASTIC:
+        if not seed is random is random_bits is None:
+            raise BadOperand(f"rounding {rounding} reads no random bits; those that do are {' '.join(STOCHASTIC)}")
+        return lambda start, stop: None, 0
+    if (seed is None) == (random is None):
+        raise BadOperand(f"rounding {rounding} takes its random bits from seed= or from random=, one of them")
+    if random_bits is not None and not 1 <= random_bits <= 32:
+        raise BadOperand(f"random_bits is {random_bits}; it takes 1..32")
+    if seed is not None:
+        bits = random_bits or SEED_BITS
+        noise.words(seed, 0, 0)                             # refuses a bad seed
+        return lambda start, stop: noise.words(seed, start, stop - start) >> np.uint32(32 - bits), bits
+    given = np.asarray(random)
+    if given.dtype.kind not in "ui":
+        raise BadOperand(f"random is {given.dtype.name}; it takes integers of random_bits bits")
+    bits = random_bits or min(32, 8 * given.dtype.itemsize)
+    if given.size and (int(given.min()) < 0 or int(given.max()) >> bits):
+        raise BadOperand(f"random holds {int(given.min())}..{int(given.max())}; with random_bits={bits} it takes "
+                         f"0..{(1 << bits) - 1}")
+    try:
+        words = np.ascontiguousarray(np.broadcast_to(given, x.shape), np.uint32).reshape(-1)
+    except ValueError:
+        raise BadOperand(f"random has shape {given.shape}; it must broadcast to {x.shape}, the shape of x") from None
+    return lambda start, stop: words[start:stop], bits
+
+
+# --- engines ----------------------------------------------------------------------------------------------------------
+
+# An engine is a function converts(how, x, random, y, counts) on contiguous codes; counts may be None. An element that
+# the policy refuses becomes code 0 and is counted: `_refuse` speaks of it.
+
+def _exact(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray, counts: np.ndarray | None) -> None:
+    for i, code in enumerate(x.tolist()):
+        word = 0 if random is None else int(random[i])
+        try:
+            y[i] = exact.convert(how.source, how.target, code, how.policy, word)
+        except BadOperand:
+            y[i] = 0
+        if counts is not None and (event := _event(how, code, word)):
+            counts[COUNTS.index(event)] += 1
+
+
+def _event(how: Conversion, code: int, word: int) -> str:
+    """Which counter an element belongs to; "" for none."""
+    number = decode(how.source, code)
+    minus = "_negative" if number.negative and (how.target.signed or how.policy.negative == "nan") else ""
+    if number.kind != "finite":
+        return "nan" if number.kind == "nan" else "infinite" + minus
+    strict = replace(how.policy, overflow="error", nan="error", zero="smallest")
+    try:
+        found = decode(how.target, exact.convert(how.source, how.target, code, strict, word))
+    except BadOperand:
+        return "over" + minus
+    if found.kind == "nan":                                 # below zero in an unsigned format
+        return "over" + minus
+    return "flushed" if number.sig and not found.sig else ""
+
+
+def _numba(*args: Any) -> None:
+    from . import engine_numba_convert  # numba takes a third of a second to import: only when it is used
+
+    engine_numba_convert.converts(*args)
+
+
+_ENGINES: dict[str, Callable[..., None]] = {"exact": _exact, "numba": _numba, "c": engine_c.converts}
+
+
+def _run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
+         counted: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
+    name = engine or engines.default()
+    if name not in _ENGINES:
+        raise EngineUnavailable(f"engine {name!r} is not known; the engines are {', '.join(_ENGINES)}")
+    y = np.empty(x.shape, how.target.code_dtype)
+    chunks = [slice(start, min(start + CHUNK, x.size)) for start in range(0, x.size, CHUNK)]
+
+    def work(chunk: slice) -> np.ndarray:
+        counts = np.zeros(len(COUNTS), np.int64)
+        _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
+        return counts
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(len(chunks), cores)
+    if threads < 2 or name == "exact":
+        parts = [work(chunk) for chunk in chunks]
+    else:                                                   # both engines let go of the interpreter's lock
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(work, chunks))
+    return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+
+
+def _outcomes(how: Conversion) -> dict[str, int | None]:
+    """By counter, the code of its elements, None if refused; the flushed ones are as they are."""
+    return dict(zip(COUNTS, (*how.over, *how.infinity, how.nan[0])))
+
+
+def _refuses(how: Conversion) -> bool:
+    return None in _outcomes(how).values()
+
+
+def _refuse(how: Conversion, counts: np.ndarray, code: np.ndarray, shape: tuple[int, ...], draw: Draw,
+            engine: str | None) -> None:
+    """Raise BadOperand for the first element that the policy refuses, if there is one."""
+    refused = [i for i, outcome in enumerate(_outcomes(how).values()) if outcome is None]
+    if not counts[refused].any():
+        return
+    for start in range(0, code.size, 4096):
+        stop = min(start + 4096, code.size)
+        words = draw(start, stop)
+        found = _run(how, code[start:stop], lambda *_, words=words: words, engine, True)[1]
+        if not found[refused].any():
+            continue
+        for i in range(start, stop):
+            word = 0 if words is None else int(words[i - start])
+            try:
+                exact.convert(how.source, how.target, int(code[i]), how.policy, word)
+            except BadOperand as error:
+                index = [int(j) for j in np.unravel_index(i, shape)]
+                raise BadOperand(f"x{index or ''} is {describe(how.source, int(code[i]))}: {error}") from None
+
+
+def _report(how: Conversion, elements: int, counts: np.ndarray) -> Report:
+    count = dict(zip(COUNTS, map(int, counts)))
+    saturated = overflowed = 0
+    for name, code in _outcomes(how).items():
+        if name != "nan" and code is not None:
+            kind = decode(how.target, code).kind
+            saturated += count[name] * (kind == "finite")
+            overflowed += count[name] * (kind == "nan" or (kind == "inf" and not name.startswith("infinite")))
+    return Report(elements, saturated, overflowed, count["flushed"], count["nan"])
+
+
+# --- where profiles differ --------------------------------------------------------------------------------------------
+
+def boundaries(source: Any, to: Any) -> np.ndarray:
+    """The codes of `source` at which conversions to `to` can differ, ascending: all of them up to 16 bits.
+
+    Wider ones: every number of the target (of targets above 16 bits: the first and last three of each exponent), every
+    midpoint between two, the midpoint above the largest, the two neighbours of each on both sides, zeros, the ends of
+    the source's range, infinities and NaNs, with both signs.
+    """
+    fmt, target = number_format(source), _target(to)
+    if fmt.bits <= 16:
+        return np.arange(1 << fmt.bits, dtype=fmt.code_dtype)
+    if isinstance(fmt, Integer):
+        raise BadOperand(f"source is {fmt}; boundaries are those of a floating-point format or of at most 16 bits")
+    found: set[int] = set()
+    for magnitude in _magnitudes(target):
+        number = _extended(target, magnitude)
+        for point in (number, Number(False, 2 * number.sig + 1, number.exp - 1)):
+            code = encode(fmt, point, "rz", "saturate")
+            found.update(range(code - 2, code + 3))
+    nan, top = fmt.nan_code or 0, fmt.magnitude
+    found.update((0, 1, 2, 1 << fmt.frac_bits, fmt.max_code, fmt.max_code + 1, fmt.max_code + 2, nan, nan + 1, top))
+    both = {code | sign for code in found if 0 <= code <= top for sign in (0, fmt.sign)}
+    return np.array(sorted(both), fmt.code_dtype)
+
+
+def _magnitudes(target: Float) -> Iterable[int]:
+    """Magnitude codes without pads up to one beyond the largest."""
+    last = (target.max_code >> target.low_pad) + 1
+    if last < 1 << 16:
+        return range(last + 1)
+    ends = (0, 1, 2, *((1 << target.frac_bits) - i for i in (3, 2, 1)))
+    return [code for field in range(0, last, 1 << target.frac_bits) for end in ends if (code := field + end) <= last]
+
+
+def _extended(target: Float, magnitude: int) -> Number:
+    """The number that a magnitude code would be if nothing were an infinity or NaN."""
+    field, frac = divmod(magnitude, 1 << target.frac_bits)
+    if target.specials == "exponent":
+        return Number(False, 1, field + target.emin)
+    hidden = (field > 0) << target.frac_bits
+    return Number(False, hidden + frac, target.emin + max(field, 1) - 1 - target.frac_bits)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Inputs on which two profiles differ: codes of `source`, and the codes that each makes of them, None: refused."""
+
+    profiles: tuple[str, str]
+    source: Float | Integer
+    target: Float
+    tried: int
+    rows: list[tuple[int, int | None, int | None]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def lines(self, limit: int | None = None) -> list[str]:
+        """A heading, and a line for each input, at most `limit`."""
+        a, b = self.profiles
+        lines = [f"{self.source} to {self.target}: {a} and {b} differ on {len(self)} of {self.tried} inputs"]
+        for code, *results in self.rows[:limit]:
+            made = ["refused" if result is None else describe(self.target, result) for result in results]
+            lines.append(f"  {describe(self.source, code):34} {a}: {made[0]:18} {b}: {made[1]}")
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines(20) + [f"  and {len(self) - 20} more"] * (len(self) > 20))
+
+
+def differences(profile_a: str, profile_b: str, to: Any, source: Any = "float32") -> Differences:
+    """The inputs among `boundaries(source, to)` that two PROFILES convert to different codes. Raises BadOperand."""
+    target, fmt, inputs = _target(to), number_format(source), boundaries(source, to)
+
+    def results(profile: str) -> np.ndarray:
+        how = conversion(fmt, target, policy_for(target, profile))
+        made = _run(how, inputs, lambda *_: None, None, False)[0].astype(object)
+        if how.nan[0] is None:
+            made[[decode(fmt, code).kind == "nan" for code in inputs.tolist()]] = None
+        return made
+
+    a, b = results(profile_a), results(profile_b)
+    differ = np.flatnonzero(a != b)
+    return Differences((profile_a, profile_b), fmt, target, inputs.size,
+                       list(zip(inputs[differ].tolist(), a[differ].tolist(), b[differ].tolist())))
