@@ -30,7 +30,7 @@ AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx51
 PARTS = {
     "avx2": AVX2,
     "avx512": AVX512,
-    "avx512fp16": [*AVX512, "-mavx512fp16"],
+    "avx512fp16": [*AVX512, "-mavx512fp16", "-mavx512vnni"],
 }
 
 # -O3                 the portable loops are over integers: vectorising them cannot change a bit

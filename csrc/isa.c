@@ -32,7 +32,7 @@ static int best(void)
         return isa;
     isa = EMU_ISA_AVX512;
 #ifdef EMU_AVX512FP16
-    if (__builtin_cpu_supports("avx512fp16"))
+    if (__builtin_cpu_supports("avx512fp16") && __builtin_cpu_supports("avx512vnni"))
         isa = EMU_ISA_AVX512FP16;
 #endif
 #endif

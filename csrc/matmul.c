@@ -27,6 +27,7 @@ typedef struct {            /* one call */
     size_t terms;           /* elements of k that lie together in the planes of A */
     enum kind kind;
     bool half;              /* the sums are F16 */
+    bool narrow;            /* the operands are narrowed to halves */
     const kernels *with;
     /* planes and scratch */
     reader read_a, read_b;
@@ -36,6 +37,7 @@ typedef struct {            /* one call */
     uint32_t *a_claim, *codes;
     int32_t *scales;
     uint8_t *b_claim;
+    uint16_t *a_half, *b_half;
     unsigned char *old, *slow_a, *slow_b, *slow_c, *slow_d, *slow_sa, *slow_sb;
     panel *panels;
 } product;
@@ -47,25 +49,25 @@ static unsigned char *place(const emu_matrix *x, size_t i, size_t j)
     return (unsigned char *)x->codes + (int64_t)i * x->down + (int64_t)j * x->across;
 }
 
-/* `count` codes, `stride` bytes apart. */
-static void read_line(const unsigned char *from, int64_t stride, int width, size_t count, uint32_t *to)
-{
-    uint16_t two;
-    switch (width) {
-    case 1:
-        for (size_t i = 0; i < count; i++)
-            to[i] = from[(int64_t)i * stride];
-        break;
-    case 2:
-        for (size_t i = 0; i < count; i++) {
-            memcpy(&two, from + (int64_t)i * stride, 2);
-            to[i] = two;
-        }
-        break;
-    default:
-        for (size_t i = 0; i < count; i++)
-            memcpy(&to[i], from + (int64_t)i * stride, 4);
+/* `count` codes, `stride` bytes apart. A stride that the compiler knows lets it use vectors. */
+#define READ(type, stride) \
+    for (size_t i = 0; i < count; i++) { \
+        type code; \
+        memcpy(&code, from + (int64_t)i * (stride), sizeof code); \
+        to[i] = code; \
     }
+static void read_line(const unsigned char *restrict from, int64_t stride, int width, size_t count, uint32_t *restrict to)
+{
+    if (width == 1 && stride == 1)
+        READ(uint8_t, 1)
+    else if (width == 1)
+        READ(uint8_t, stride)
+    else if (width == 2 && stride == 2)
+        READ(uint16_t, 2)
+    else if (width == 2)
+        READ(uint16_t, stride)
+    else
+        READ(uint32_t, stride)
 }
 
 /* A rectangle of codes, made contiguous row by row; what lies beyond the matrix is zero. */
@@ -81,6 +83,17 @@ static void gather(const emu_matrix *x, size_t i, size_t rows, size_t j, size_t 
             for (size_t s = 0; s < there; s++)
                 memcpy(to + s * size, place(x, i + r, j + s), size);
     }
+}
+
+/* A line of contiguous codes, put into row i from column j on. */
+static void scatter(const void *codes, int width, size_t count, const emu_matrix *to, size_t i, size_t j)
+{
+    size_t size = (size_t)width;
+    if (to->across == width)
+        memcpy(place(to, i, j), codes, count * size);
+    else
+        for (size_t s = 0; s < count; s++)
+            memcpy(place(to, i, j + s), (const unsigned char *)codes + s * size, size);
 }
 
 static emu_matrix transposed(const emu_matrix *x)
@@ -109,8 +122,7 @@ static int redo(const product *p, size_t i, size_t rows, size_t j, size_t column
     int status = emu_dots(p->row, 1, (int64_t)rows, (int64_t)columns, (int64_t)depth, p->slow_a, p->slow_b, p->slow_c,
                           p->slow_sa, p->slow_sb, p->slow_d);
     for (size_t r = 0; !status && r < rows; r++)
-        for (size_t s = 0; s < columns; s++)
-            memcpy(place(p->to, i + r, j + s), p->slow_d + (r * columns + s) * size, size);
+        scatter(p->slow_d + r * columns * size, p->d.bytes, columns, p->to, i + r, j);
     return status;
 }
 
@@ -241,6 +253,8 @@ static panel take_a(const product *p, size_t i, size_t rows, size_t k, size_t de
     int limit = p->row->frac <= 22 ? 1 << 8 : p->row->frac <= 30 ? (1 << (30 - p->row->frac)) - 1 : 0;
     panel to = p->with->take_a(&p->read_a, (int)rows, (int)depth, (int)p->terms, limit, p->codes, p->scales, p->a_value,
                                p->a_claim);
+    if (p->narrow)
+        p->with->narrow_a(p->a_value, (int)(ROWS * depth), to.top, p->a_half);
     for (size_t r = 0; p->kind == GROUPS && r < rows; r++)
         to.redo |= (uint64_t)take_blocks(p, p->scale_a, &p->a, i + r, k, depth, p->codes + r * CODES(depth), 1,
                                          &p->a_block, r, ROWS) << r;
@@ -265,6 +279,8 @@ static panel take_b(const product *p, size_t j, size_t columns, size_t k, size_t
         fill_scales(p, &scales, j + s, k, depth, p->scales + s, width);
     panel to = p->with->take_b(&p->read_b, (int)depth, p->codes, p->scales, p->b_value + from * p->chunk,
                                p->b_claim + from * p->chunk);
+    if (p->narrow)
+        p->with->narrow_b(p->b_value + from * p->chunk, (int)depth, to.top, p->b_half + from * p->chunk);
     if (p->kind == GROUPS) {
         size_t at = from / width * (p->chunk / RUN) * width;
         memset(p->b_block.some + at, 0, depth / RUN * width * sizeof *p->b_block.some);
@@ -342,17 +358,22 @@ static uint32_t to_half(float x)                /* which is a number of float16 
 static uint64_t load_sums(const product *p, size_t rows, size_t columns, uint32_t least, uint32_t most)
 {
     uint64_t bad = 0;
+    memset(p->sums, 0, ROWS * p->width * sizeof *p->sums);
     for (size_t r = 0; r < rows; r++) {
         float *sums = p->sums + r * p->width;
-        uint32_t codes[WIDEST], any = 0;
-        read_line(p->old + r * columns * (size_t)p->d.bytes, p->d.bytes, p->d.bytes, columns, codes);
-        memset(sums, 0, p->width * sizeof *sums);
+        const unsigned char *old = p->old + r * columns * (size_t)p->d.bytes;
+        uint32_t codes[WIDEST], mask = p->half ? 0x7fff : 0x7fffffff, any = 0;
+        read_line(old, p->d.bytes, p->d.bytes, columns, codes);
         for (size_t s = 0; s < columns; s++) {
-            uint32_t size = codes[s] & (p->half ? 0x7fff : 0x7fffffff);
-            any |= size >= most || (size && size < least);
-            sums[s] = p->half ? from_half(codes[s]) : as_float(codes[s]);
+            uint32_t size = codes[s] & mask;
+            any |= (size - least >= most - least) & (size != 0);
         }
         bad |= (uint64_t)any << r;
+        if (p->half)
+            for (size_t s = 0; s < columns; s++)
+                sums[s] = from_half(codes[s]);
+        else
+            memcpy(sums, codes, columns * sizeof *sums);
     }
     return bad;
 }
@@ -362,16 +383,16 @@ static uint64_t load_sums(const product *p, size_t rows, size_t columns, uint32_
 static void store_sums(const product *p, size_t i, size_t rows, size_t j, size_t columns)
 {
     uint32_t keep = p->kind == CHAIN && !p->half ? UINT32_MAX << (23 - p->row->precision) : UINT32_MAX;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t s = 0; s < columns; s++) {
-            float x = p->sums[r * p->width + s];
-            uint32_t code = p->half ? to_half(x) : as_bits(x) & keep;
-            uint16_t two = (uint16_t)code;
-            if (p->half)
-                memcpy(place(p->to, i + r, j + s), &two, sizeof two);
-            else
-                memcpy(place(p->to, i + r, j + s), &code, sizeof code);
-        }
+    for (size_t r = 0; r < rows; r++) {
+        const float *sums = p->sums + r * p->width;
+        uint32_t four[WIDEST];
+        uint16_t two[WIDEST];
+        for (size_t s = 0; s < columns && !p->half; s++)
+            four[s] = as_bits(sums[s]) & keep;
+        for (size_t s = 0; s < columns && p->half; s++)
+            two[s] = (uint16_t)to_half(sums[s]);
+        scatter(p->half ? (void *)two : four, p->d.bytes, columns, p->to, i + r, j);
+    }
 }
 
 static int log2_up(size_t x)
@@ -439,6 +460,7 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
         return !bad;
     }
     int frac = p->row->frac, top = a->top + b->top;
+    t.tops = top;
     t.clear = CLEAR;
     t.low = top - 254 + CLEAR;
     if (t.low < frac - 126) {
@@ -455,7 +477,7 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
     if (p->kind == THROUGH_F16)
         return !through_f16(p, t);
     kept = enter(EMU_ROUND_RZ, true);
-    bad = (p->half ? p->with->chain_half : a->hot ? p->with->chain_hot : p->with->chain)(&t);
+    bad = (p->narrow ? p->with->chain_narrow : p->half ? p->with->chain_half : a->hot ? p->with->chain_hot : p->with->chain)(&t);
     leave(kept);
     return !bad;
 }
@@ -478,6 +500,7 @@ static int do_tile(const product *p, const panel *a, size_t i, size_t rows, size
 
     uint64_t bad_rows, bad_columns = b->redo;
     tile t = {.a = p->a_value, .a_claim = p->a_claim, .b = p->b_value + at, .b_claim = p->b_claim + at, .c = p->sums,
+              .a_half = p->a_half, .b_half = p->narrow ? p->b_half + at : NULL,
               .rows = (int)rows, .groups = (int)(depth / p->terms), .terms = (int)p->terms, .frac = p->row->frac,
               .floor = p->row->floor, .emin = p->d.emin, .saturate = p->row->saturate};
     if (p->kind == GROUPS) {
@@ -531,6 +554,13 @@ static bool is_chain(const product *p, int terms)
         && (terms <= RUN || terms % RUN == 0) && row->k % terms == 0;
 }
 
+/* Can chain_narrow read it? Its exponents span at most 31 binades, down to its smallest number's last bit. */
+static bool is_narrow(const format *f)
+{
+    int span = f->emax - f->emin + f->row.frac_bits;
+    return span <= 30 + (f->row.frac_bits <= 2) && f->row.frac_bits <= 3;
+}
+
 static enum kind kind_of(const product *p)
 {
     const emu_row *row = p->row;
@@ -560,6 +590,10 @@ static enum kind kind_of(const product *p)
 
 static const kernels *best_kernels(int isa)
 {
+#ifdef EMU_AVX512FP16
+    if (isa >= EMU_ISA_AVX512FP16)
+        return &emu_kernels_avx512fp16;
+#endif
 #ifdef EMU_AVX512
     if (isa >= EMU_ISA_AVX512)
         return &emu_kernels_avx512;
@@ -595,6 +629,8 @@ static size_t lay_out(product *p, unsigned char *memory)
         p->sums = cut(memory, &used, ROWS * width, sizeof *p->sums);
         p->codes = cut(memory, &used, WIDEST * CODES(p->chunk), sizeof *p->codes);
         p->scales = cut(memory, &used, p->read_a.scaled ? WIDEST * CODES(p->chunk) : 0, sizeof *p->scales);
+        p->a_half = cut(memory, &used, p->narrow ? ROWS * p->chunk : 0, sizeof *p->a_half);
+        p->b_half = cut(memory, &used, p->narrow ? p->columns * p->chunk : 0, sizeof *p->b_half);
         p->part = cut(memory, &used, p->kind == THROUGH_F16 ? ROWS * width : 0, sizeof *p->part);
     }
     if (p->kind == GROUPS)
@@ -642,6 +678,8 @@ int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_ma
     p.with = best_kernels(isa);
     p.kind = kind_of(&p);
     p.half = p.d.row.bits == 16;
+    p.narrow = p.with->chain_narrow && p.kind == CHAIN && !p.half && !row->block && row->frac == 13 && is_narrow(&p.a)
+            && is_narrow(&p.b);
     p.read_a = reader_of(&p.a, scaled && p.kind == CHAIN);
     p.read_b = reader_of(&p.b, scaled && p.kind == CHAIN);
     p.width = p.kind == SLOW ? WIDEST : p.kind == DOUBLES ? (size_t)p.with->width / 2 : (size_t)p.with->width;
@@ -649,7 +687,7 @@ int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_ma
     p.chunk = step >= CHUNK ? step : CHUNK / step * step;
     p.chunk = p.chunk < deep ? p.chunk : deep;
     p.columns = p.n < COLUMNS ? (p.n + p.width - 1) / p.width * p.width : COLUMNS;
-    unsigned char *memory = malloc(lay_out(&p, NULL) + 64);
+    unsigned char *memory = calloc(lay_out(&p, NULL) + 64, 1);    /* zeros, as a last tile is not full */
     if (!memory)
         return EMU_NO_MEMORY;
     lay_out(&p, memory + (64 - (uintptr_t)memory % 64));

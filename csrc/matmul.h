@@ -61,6 +61,8 @@ typedef struct {
     int rows, groups, terms;            /* terms: a multiple of 4 */
     int frac, floor, emin;              /* of the row; emin that of its output */
     int low, clear;                     /* the exponent that a cleared byte of 0 stands for */
+    const uint16_t *a_half, *b_half;    /* of chain_narrow: as a; and [k / 2][width][2], both scaled */
+    int tops;                           /* and the largest claims of the panels, added */
     blocks a_block, b_block;            /* of exact groups: [group][ROWS] and [group][width] */
     bool saturate;
 } tile;
@@ -75,16 +77,19 @@ typedef struct {
     /* The sums of a chain into F32 (rounded toward zero) or F16 (to nearest even). True: some sum left 32 bits or the
      * range of F16, and the tile is not to be used. The caller sets rounding toward zero, subnormals flushed. */
     bool (*chain)(const tile *), (*chain_hot)(const tile *), (*chain_half)(const tile *);
+    /* The same for FP8 and frac = 13, from values narrowed to halves, `top` being the panel's; maybe NULL, all three. */
+    void (*narrow_a)(const float *, int count, int top, uint16_t *), (*narrow_b)(const float *, int depth, int top, uint16_t *);
+    bool (*chain_narrow)(const tile *);
     /* C plus what another tile holds, rounded to nearest even: F32, or F16 held in floats. True as above. */
     bool (*add)(const tile *, const float *, bool half);
     /* Sums of integers, C and D being int32 in the place of floats; each group, an instruction, is one float sum. */
     void (*integers)(const tile *);
     /* exact_groups. Rounding toward zero, subnormals kept. True: some result is infinite. */
     bool (*groups)(const tile *);
-    /* D = fma(a, b, D) in ascending k; planes as in a tile, width / 2 columns, in the caller's rounding. May be NULL. */
+    /* D = fma(a, b, D) in ascending k; planes as in a tile, width / 2 columns, in the caller's rounding. Maybe NULL. */
     void (*doubles)(const double *a, const double *b, double *d, int rows, int depth);
 } kernels;
 
-extern const kernels emu_kernels_portable, emu_kernels_avx2, emu_kernels_avx512;
+extern const kernels emu_kernels_portable, emu_kernels_avx2, emu_kernels_avx512, emu_kernels_avx512fp16;
 
 #endif

@@ -12,4 +12,4 @@
 #define fma_doubles(x, y, z) ((doubles)_mm256_fmadd_pd((__m256d)(x), (__m256d)(y), (__m256d)(z)))
 #include "matmul_lanes.h"
 
-const kernels emu_kernels_avx2 = KERNELS;
+const kernels emu_kernels_avx2 = {COMMON_KERNELS};

@@ -199,78 +199,115 @@ static panel take_b(const reader *f, int depth, const uint32_t *codes, const int
 /* 2^exponent, as the bits of a float */
 static inline words power(int exponent) { return (words){0} + ((uint32_t)(exponent + 127) << 23); }
 
-/* hot: the sum of 16 products alone fits in int32, because no product of two significands below 2 of at most 11 bits is
- * above (2 - 2^-10)^2 * 2^25, and 16 of those are 2^31 - 2^21. With C, or with a second run of 16, it may not fit; then
- * the signs say so, and the tile is given up. Not hot: the caller knows that the sum fits.
- * half: the sum is rounded to float16 instead. C claims at least emin if it is not zero, and E has its floor. */
+/* What a chain holds in registers throughout. */
+typedef struct { words low, one, least, floor; bytes clear; } constants;
+
+static inline constants constants_of(const tile *t)
+{
+    words low = (words){0} + (uint32_t)(t->low + 127) * (1u << 23);
+    return (constants){low, power(t->frac - t->low), power(t->emin) - low, power(t->floor) - low,
+                       (bytes){0} + (uint8_t)t->clear};
+}
+
+/* The largest claim of a group's products, for all columns: a byte of 0 is `low` or no product. */
+static inline __attribute__((always_inline)) words claims_of(const tile *t, size_t group, size_t row, const bytes *clear)
+{
+    size_t terms = (size_t)t->terms;
+    const uint32_t *a = t->a_claim + (group * ROWS + row) * terms;
+    const bytes *b = (const bytes *)(t->b_claim + group * terms * WIDTH);
+    bytes claims = *clear;
+    for (size_t k = 0; k < terms; k += 4)
+        for (size_t i = k; i < k + 4; i++)
+            claims = bytes_max(claims, b[i] + (bytes)((words){0} + a[i]));
+    return (words)(claims - *clear);
+}
+
+/* E - low, in the place of a float's exponent, and C's share of the sum. half: C claims at least emin if it is not zero,
+ * and E has its floor. */
+static inline __attribute__((always_inline)) void align(const constants *is, words claims, const floats *c, bool half,
+                                                        words *top, words *sum)
+{
+    for (int v = 0; v < 4; v++) {
+        words field = (v < 3 ? claims << (23 - 8 * v) : claims >> 1) & EXPONENT, bits = (words)c[v];
+        words own = (bits & EXPONENT) - is->low;
+        if (half)
+            own = (words)ints_max((ints)own, (ints)(((words)(bits != 0) & (is->least - is->floor)) + is->floor));
+        top[v] = (words)ints_max((ints)field, (ints)own);
+        sum[v] = TRUNCATED(c[v] * (floats)(is->one - top[v]));
+    }
+}
+
+/* The sum, normalised and rounded, becomes the next C. Into F16 it is first rounded to odd: 24 bits and a sticky one stand
+ * for the whole sum, of which 11 are kept. */
+static inline __attribute__((always_inline)) void finish(const constants *is, const words *top, const words *sum, bool half,
+                                                         floats *c, words *bad)
+{
+    for (int v = 0; v < 4; v++) {
+        floats x = ROUNDED(sum[v]);
+        if (half)
+            x = (floats)((words)x | ((words)(TRUNCATED(x) != sum[v]) & 1u));
+        x *= (floats)(power(127) - is->one + top[v]);           /* 1 / s: the exponent fields add up to 2 * 127 */
+        if (half) {
+            x = round_half(x);
+            *bad |= (words)((ints)((words)x & SIZE) >= (ints)power(16));
+        }
+        c[v] = x;
+    }
+}
+
+/* The products of one group join the sum.
+ * hot: 16 of them alone fit in int32, because no product of two significands below 2 of at most 11 bits is above
+ * (2 - 2^-10)^2 * 2^25, and 16 of those are 2^31 - 2^21. With C, or with a second run of 16, the sum may not fit; then the
+ * signs say so, and the tile is given up. Not hot: the caller knows that all of it fits. */
+static inline __attribute__((always_inline)) void add_products(const tile *t, size_t group, size_t row, const floats *s,
+                                                               bool hot, words *sum, words *bad)
+{
+    size_t terms = (size_t)t->terms, run = hot && terms > RUN ? RUN : terms;
+    const float *a = t->a + (group * ROWS + row) * terms;
+    const floats *b = (const floats *)(t->b + group * terms * WIDTH);
+    for (size_t start = 0; start < terms; start += run) {
+        words part[4];
+        for (int v = 0; v < 4; v++)
+            part[v] = hot ? (words){0} : sum[v];
+        for (size_t k = start; k < start + run; k += 4)
+            for (size_t i = k; i < k + 4; i++) {
+                floats x = a[i] - (floats){0};
+                for (int v = 0; v < 4; v++)
+                    part[v] += TRUNCATED(b[4 * i + v] * x * s[v]);
+                KEEP(part);
+            }
+        for (int v = 0; v < 4; v++) {
+            words total = hot ? sum[v] + part[v] : part[v];
+            if (hot)
+                *bad |= (sum[v] ^ total) & (part[v] ^ total) & ~SIZE;
+            sum[v] = total;
+        }
+    }
+}
+
+static inline bool any(words bad)
+{
+    uint32_t all = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        all |= bad[lane];
+    return all;
+}
+
 static inline __attribute__((always_inline)) bool chain_any(const tile *t, bool hot, bool half)
 {
-    const words low = (words){0} + (uint32_t)(t->low + 127) * (1u << 23);
-    const words one = power(t->frac - t->low), both = power(0) + power(0);   /* s = one - (E - low); s * 2^(E-F) = 1 */
-    const words least = power(t->emin) - low, floor = power(t->floor) - low, top = power(16);
-    const bytes clear = (bytes){0} + (uint8_t)t->clear;
+    const constants is = constants_of(t);
     words bad = {0};
-    size_t terms = (size_t)t->terms, run = hot && terms > RUN ? RUN : terms;
-
     for (size_t group = 0; group < (size_t)t->groups; group++)
         for (size_t row = 0; row < (size_t)t->rows; row++) {
-            const float *a = t->a + (group * ROWS + row) * terms;
-            const uint32_t *a_claim = t->a_claim + (group * ROWS + row) * terms;
-            const floats *b = (const floats *)(t->b + group * terms * WIDTH);
-            const bytes *b_claim = (const bytes *)(t->b_claim + group * terms * WIDTH);
-            floats *c = (floats *)(t->c + row * WIDTH);
-
-            bytes claims = clear;
-            for (size_t k = 0; k < terms; k += 4)
-                for (size_t i = k; i < k + 4; i++)
-                    claims = bytes_max(claims, b_claim[i] + (bytes)((words){0} + a_claim[i]));
-            words claim = (words)(claims - clear);
-
-            words sum[4];
-            floats s[4];
-            for (int v = 0; v < 4; v++) {
-                words field = ((v < 3 ? claim << (23 - 8 * v) : claim >> 1)) & EXPONENT, c_bits = (words)c[v];
-                words c_claim = (c_bits & EXPONENT) - low;
-                if (half)
-                    c_claim = (words)ints_max((ints)c_claim, (ints)(((words)(c_bits != 0) & (least - floor)) + floor));
-                s[v] = (floats)(one - (words)ints_max((ints)field, (ints)c_claim));
-                sum[v] = TRUNCATED(c[v] * s[v]);
-            }
-            for (size_t start = 0; start < terms; start += run) {
-                words part[4] = {{0}};
-                if (!hot)
-                    for (int v = 0; v < 4; v++)
-                        part[v] = sum[v];
-                for (size_t k = start; k < start + run; k += 4)
-                    for (size_t i = k; i < k + 4; i++) {
-                        floats x = a[i] - (floats){0};
-                        for (int v = 0; v < 4; v++)
-                            part[v] += TRUNCATED(b[4 * i + v] * x * s[v]);
-                        KEEP(part);
-                    }
-                for (int v = 0; v < 4; v++) {
-                    words total = hot ? sum[v] + part[v] : part[v];
-                    if (hot)
-                        bad |= (sum[v] ^ total) & (part[v] ^ total) & 0x80000000u;
-                    sum[v] = total;
-                }
-            }
-            for (int v = 0; v < 4; v++) {
-                floats x = ROUNDED(sum[v]);
-                if (half)       /* round to odd: 24 bits and a sticky one stand for the whole sum, of which 11 are kept */
-                    x = (floats)((words)x | ((words)(TRUNCATED(x) != sum[v]) & 1u));
-                x *= (floats)(both - (words)s[v]);
-                if (half) {
-                    x = round_half(x);
-                    bad |= (words)(((words)x & 0x7fffffffu) >= top);
-                }
-                c[v] = x;
-            }
+            floats *c = (floats *)(t->c + row * WIDTH), s[4];
+            words top[4], sum[4];
+            align(&is, claims_of(t, group, row, &is.clear), c, half, top, sum);
+            for (int v = 0; v < 4; v++)
+                s[v] = (floats)(is.one - top[v]);
+            add_products(t, group, row, s, hot, sum, &bad);
+            finish(&is, top, sum, half, c, &bad);
         }
-    uint32_t any = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        any |= bad[lane];
-    return any;
+    return any(bad);
 }
 
 static bool chain(const tile *t) { return chain_any(t, false, false); }
@@ -293,10 +330,7 @@ static bool add(const tile *t, const float *part, bool half)
             bad |= (words)((ints)((words)c[i] & SIZE) >= (ints)power(16));
         }
     }
-    uint32_t any = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        any |= bad[lane];
-    return any;
+    return any(bad);
 }
 
 /* The sum of `count` products for four vectors of columns. Exact: every partial sum fits in a float's 24 bits. */
@@ -402,4 +436,5 @@ static void fused(const double *a, const double *b, double *d, int rows, int dep
 #define fused NULL
 #endif
 
-#define KERNELS {WIDTH, take_a, take_b, chain, chain_hot, chain_half, add, integers, groups, fused}
+#define COMMON_KERNELS .width = WIDTH, .take_a = take_a, .take_b = take_b, .chain = chain, .chain_hot = chain_hot, \
+    .chain_half = chain_half, .add = add, .integers = integers, .groups = groups, .doubles = fused

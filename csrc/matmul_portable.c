@@ -53,4 +53,4 @@ static inline two_doubles cut_below_52(two_doubles x)
 }
 #include "matmul_lanes.h"
 
-const kernels emu_kernels_portable = KERNELS;
+const kernels emu_kernels_portable = {COMMON_KERNELS};

@@ -5,6 +5,8 @@ At the public boundary arrays are typed (float16, ml_dtypes.bfloat16, ...); insi
 
 from __future__ import annotations
 
+import functools
+
 import ml_dtypes
 import numpy as np
 
@@ -18,6 +20,7 @@ __all__ = ["carriers", "check_codes", "codes", "from_codes", "pack", "unpack"]
 _CARRIERS = {"tfloat32": ("float32",), "float8_ue4m3": ("float8_e4m3fn", "uint8"), "uint1": ("uint1", "bool")}
 
 
+@functools.cache
 def carriers(fmt: Float | Integer) -> tuple[np.dtype, ...]:
     """The numpy types an array of `fmt` may have, the preferred one first; unsigned codes if it has none."""
     found = []
@@ -38,14 +41,14 @@ def codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
     """
     array = np.asarray(x)
     allowed = carriers(fmt)
-    if array.dtype.newbyteorder("=") not in allowed:
+    native = array.dtype if array.dtype in allowed else array.dtype.newbyteorder("=")
+    if native not in allowed:
         some = " or ".join(dict.fromkeys(t.name for t in allowed))
         hint = (f'Convert it first, and say how: emulator.convert({name}, "{fmt.name}", rounding="rne")'
                 if isinstance(fmt, Float) else f"Pass {name}.astype({some}) if its values fit")
         reads = fmt.name if some == fmt.name else f"{fmt.name}, carried by {some}"
         raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; this instruction reads {reads}. {hint}")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    unsigned = array.view(f"u{array.dtype.itemsize}").astype(fmt.code_dtype, copy=False)
+    unsigned = array.astype(native, copy=False).view(f"u{native.itemsize}").astype(fmt.code_dtype, copy=False)
     return unsigned & fmt.code_dtype.type((1 << fmt.bits) - 1) if fmt.bits < 8 else unsigned
 
 

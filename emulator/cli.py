@@ -375,3 +375,23 @@ def explain(arch: str, name: str, a: str, b: str, c: str, scale_a: str | None, s
 
     click.echo(str(explained(ins, codes(a, ins.a, "a"), codes(b, ins.b, "b"), show.parse(c, ins.c, "c"),
                              codes(scale_a, ins.scale, "scale_a"), codes(scale_b, ins.scale, "scale_b"))))
+
+
+# --- speed -----------------------------------------------------------------------------------------------------------
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS]")
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure the speed beside numpy's (bench --help: options; EMULATOR_THREADS: threads)."""
+    import os
+    import subprocess
+    import sys
+
+    root = Path(__file__).resolve().parent.parent
+    program = root / "tools" / "bench.py"
+    if not program.exists():
+        raise EngineUnavailable("the benchmark is a tool of the checkout, tools/bench.py, which is not here")
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # a process of its own: numpy reads the number of its threads when it is imported
+    done = subprocess.run([sys.executable, program, *arguments], env={**os.environ, "PYTHONPATH": path})
+    raise SystemExit(done.returncode)

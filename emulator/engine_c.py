@@ -89,7 +89,10 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
     ffi, lib, row = _row(ins)
 
     def matrix(x: np.ndarray | None) -> Any:
-        return ffi.NULL if x is None else ffi.new("emu_matrix *", (ffi.cast("void *", x.ctypes.data), *x.strides))
+        if x is None:
+            return ffi.NULL
+        codes = ffi.from_buffer(x) if x.flags.c_contiguous else ffi.cast("void *", x.ctypes.data)
+        return ffi.new("emu_matrix *", (codes, *x.strides))
 
     _check(lib.emu_matmul(row, *a.shape[:1], *b.shape[::-1], *map(matrix, (a, b, c, scale_a, scale_b, d))), ins)
 

@@ -9,7 +9,7 @@ Noune et al. 2022, arXiv 2206.02915 (fnuz); NVIDIA PTX ISA, section 5.2.3 "alter
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -149,6 +149,7 @@ class Integer:
         return _code_dtype(self.bits)
 
 
+@cache
 def _code_dtype(bits: int) -> np.dtype:
     if bits > 64:
         raise UnknownFormat(f"{bits}-bit codes do not fit numpy's integers; emulator.exact takes Python integers")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import arrays, engine_c, engines
+from .convert import convert
 from .errors import BadOperand, EngineUnavailable
 from .formats import Float, number_format
 from .unit import Unit
@@ -139,13 +140,6 @@ def _fma(x: Any, y: Any, z: Any) -> Array:
     return np.where(np.isfinite(total) & (error != 0) & even, odd, total).astype(np.float32)
 
 
-def _narrow(x: Array, fmt: Float) -> Array:
-    """float32 to the output format, nearest even; a NaN becomes the canonical one (PTX, "cvt")."""
-    carrier = arrays.carriers(fmt)[0]
-    codes = x.astype(carrier).view(fmt.code_dtype)
-    return np.where(np.isnan(x), fmt.code_dtype.type(fmt.all_ones_nan or 0), codes).view(carrier)
-
-
 # --- the product -----------------------------------------------------------------------------------------------------
 
 def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scale_b: Any = None,
@@ -159,8 +153,8 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
 
     Plain, the chain starts from c, and the result has format `on.d`. With alpha, beta, out or a schedule other than
     IN_ORDER it starts from zero, and an epilogue follows: fma(alpha, sum, beta * c) in float32, then the conversion to
-    `out` (float32, float16 or bfloat16). alpha and beta are 1 unless given; c has the format of `out` or float32, and
-    is not read if beta is 0.
+    `out` (default float32) as CUDA converts: to nearest even, saturating below 16 bits. alpha and beta are 1 unless
+    given; c has the format of `out` or float32, and is not read if beta is 0.
 
     threads: EMULATOR_THREADS or every core, unless given; the bits do not depend on it.
     Raises BadOperand for other types or shapes, and for instructions whose C and D differ.
@@ -203,10 +197,10 @@ def _shape(on: Unit, a: Array, b: Array, c: Array | None, scale_a: Array | None,
 
 
 def _epilogue(c: Any, shape: tuple, alpha: float | None, beta: float | None, out: str | None) -> Finish:
-    """alpha * sum + beta * C into the format `out`: FMUL, FFMA, then the conversion [CUTLASS]."""
+    """alpha * sum + beta * C into the format `out`: FMUL, FFMA, then cvt.rn [CUTLASS]."""
     fmt = number_format(out or "float32")
-    if fmt.name not in ("float32", "float16", "bfloat16"):
-        raise BadOperand(f"out is {fmt}; an epilogue writes float32, float16 or bfloat16")
+    if not isinstance(fmt, Float):
+        raise BadOperand(f"out is {fmt}; an epilogue writes floating-point formats")
     c = None if c is None else np.asarray(c)
     if c is not None and c.dtype not in (np.dtype(np.float32), arrays.carriers(fmt)[0]):
         raise BadOperand(f"c is {c.dtype.name} {c.shape}; an epilogue that writes {fmt} reads {fmt} or float32")
@@ -222,7 +216,7 @@ def _epilogue(c: Any, shape: tuple, alpha: float | None, beta: float | None, out
             total = _fma(first, total, second * c.astype(np.float32))
         else:
             total = first * total
-        return _narrow(total, fmt)  # type: ignore[arg-type]
+        return convert(total, fmt, profile="cuda")
 
     return finish
 
@@ -244,7 +238,12 @@ def _in_c(on: Unit, operands: tuple, d: Array, workers: int, _: str | None) -> N
     if not engine_c.available():
         raise EngineUnavailable(f"the C engine is not available: {engine_c.why_not()}; use engine='numba'")
     batch = d.shape[:-2]
-    wide = [x if x is None else np.broadcast_to(x, batch + x.shape[-2:]) for x in operands]
+    workers = workers if d.size * operands[0].shape[-1] > _SMALL else 1
+    if workers == 1 and not batch:
+        whole: list[Any] = [*operands, d]
+        engine_c.product(on, *whole)
+        return
+    wide = [x if x is None or x.shape[:-2] == batch else np.broadcast_to(x, batch + x.shape[-2:]) for x in operands]
 
     def piece(where: tuple) -> None:
         i, rows, columns = where
@@ -253,9 +252,8 @@ def _in_c(on: Unit, operands: tuple, d: Array, workers: int, _: str | None) -> N
         given: list[Any] = [x if x is None else x[i][cut] for x, cut in zip((*wide, d), cuts)]
         engine_c.product(on, *given)
 
-    workers = workers if d.size * operands[0].shape[-1] > _SMALL else 1
-    pieces = list(_pieces(batch, d.shape[-2], d.shape[-1], workers))
-    if workers == 1 or len(pieces) == 1:
+    pieces = _pieces(batch, d.shape[-2], d.shape[-1], workers)
+    if workers == 1:
         for where in pieces:
             piece(where)
     else:

@@ -95,7 +95,7 @@ class Unit(Instruction):
         """What all dimensions but the last two of these broadcast to. Raises BadOperand if they do not."""
         batches = [x.shape[:-2] for x in operands if x is not None]
         try:
-            return np.broadcast_shapes(*batches)
+            return np.broadcast_shapes(*batches) if any(batches) else ()
         except ValueError:
             raise BadOperand(f"the batch dimensions {' '.join(map(str, batches))} do not broadcast together") from None
 
@@ -110,10 +110,15 @@ class Unit(Instruction):
         batch = self.batch(*operands)
         d = np.zeros((*batch, a.shape[-2], b.shape[-2]), self.d.code_dtype)
         if d.size:
-            flat = [None if x is None else np.ascontiguousarray(np.broadcast_to(x, batch + x.shape[-2:])).reshape(
-                -1, *x.shape[-2:]) for x in operands]
-            dots(self, *flat, d.reshape(-1, *d.shape[-2:]))
+            dots(self, *(None if x is None else self._flat(x, batch) for x in operands), self._flat(d, batch))
         return d
+
+    @staticmethod
+    def _flat(x: Array, batch: tuple[int, ...]) -> Array:
+        """One batch dimension, contiguous; d, which is so already, is not copied."""
+        if x.shape[:-2] != batch:
+            x = np.broadcast_to(x, batch + x.shape[-2:])
+        return np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
 
 
 def instruction(arch: str, name: str) -> Unit:

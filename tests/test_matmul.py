@@ -406,6 +406,8 @@ def test_epilogue():
     half = emulator.matmul(a, b, c, on=UNIT, alpha=alpha, beta=beta, out="bfloat16")
     assert half.dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(half, want.astype(ml_dtypes.bfloat16))
+    narrow = emulator.matmul(a, b, on=UNIT, alpha=1000, out="e4m3")             # saturates
+    np.testing.assert_array_equal(narrow, np.clip(1000 * acc, -448, 448).astype(ml_dtypes.float8_e4m3fn))
     np.testing.assert_array_equal(emulator.matmul(a, b, on=UNIT, alpha=alpha), alpha * acc)
     nan = np.full_like(c, np.nan)
     np.testing.assert_array_equal(emulator.matmul(a, b, nan, on=UNIT, beta=0), acc)
@@ -423,7 +425,7 @@ BAD = [
     (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=Promote(100)), "every is 100; it takes a multiple"),
     (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=Promote(32, np.ones((4, 2)))),
      "scale_a is float64 (4, 2); it takes float32, one for each 32 of k, 1 along axis -1"),
-    (lambda a, b: emulator.matmul(a, b, on=UNIT, out="float8_e5m2"), "an epilogue writes float32, float16 or bfloat16"),
+    (lambda a, b: emulator.matmul(a, b, on=UNIT, out="int8"), "out is int8; an epilogue writes floating-point formats"),
     (lambda a, b: emulator.matmul(a, b, np.ones((4, 5)), on=UNIT, out="float16"), "reads float16 or float32"),
     (lambda a, b: emulator.matmul(a, b, np.ones((5, 4), np.float32), on=UNIT, beta=2), "the product is (4, 5)"),
     (lambda a, b: emulator.matmul(a, b, np.ones((5, 4), np.float32), on=UNIT), "c is (5, 4); the product is (..., 4, 5)"),
