@@ -476,8 +476,10 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
                      : load_sums(p, rows, columns, (uint32_t)(t.low + 127) << 23, (126 + 127u) << 23);
     if (p->kind == THROUGH_F16)
         return !through_f16(p, t);
+    bool (*chain)(const tile *) = a->hot ? p->with->chain_hot : p->with->chain;
+    chain = p->narrow ? p->with->chain_narrow : p->half ? p->with->chain_half : chain;
     kept = enter(EMU_ROUND_RZ, true);
-    bad = (p->narrow ? p->with->chain_narrow : p->half ? p->with->chain_half : a->hot ? p->with->chain_hot : p->with->chain)(&t);
+    bad = chain(&t);
     leave(kept);
     return !bad;
 }

@@ -78,7 +78,8 @@ typedef struct {
      * range of F16, and the tile is not to be used. The caller sets rounding toward zero, subnormals flushed. */
     bool (*chain)(const tile *), (*chain_hot)(const tile *), (*chain_half)(const tile *);
     /* The same for FP8 and frac = 13, from values narrowed to halves, `top` being the panel's; maybe NULL, all three. */
-    void (*narrow_a)(const float *, int count, int top, uint16_t *), (*narrow_b)(const float *, int depth, int top, uint16_t *);
+    void (*narrow_a)(const float *, int count, int top, uint16_t *);
+    void (*narrow_b)(const float *, int depth, int top, uint16_t *);
     bool (*chain_narrow)(const tile *);
     /* C plus what another tile holds, rounded to nearest even: F32, or F16 held in floats. True as above. */
     bool (*add)(const tile *, const float *, bool half);

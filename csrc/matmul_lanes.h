@@ -12,14 +12,15 @@
  * float to int truncates. */
 #include "matmul.h"
 
-typedef float floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t ints __attribute__((vector_size(4 * LANES)));
-typedef uint32_t words __attribute__((vector_size(4 * LANES)));
-typedef uint8_t bytes __attribute__((vector_size(4 * LANES)));
-typedef double doubles __attribute__((vector_size(4 * LANES)));
-typedef int64_t longs __attribute__((vector_size(4 * LANES)));
-typedef float half_floats __attribute__((vector_size(2 * LANES)));
-typedef int32_t half_ints __attribute__((vector_size(2 * LANES)));
+#define VECTOR(size) __attribute__((vector_size(size), may_alias))    /* the same memory is read as floats and as bits */
+typedef float floats VECTOR(4 * LANES);
+typedef int32_t ints VECTOR(4 * LANES);
+typedef uint32_t words VECTOR(4 * LANES);
+typedef uint8_t bytes VECTOR(4 * LANES);
+typedef double doubles VECTOR(4 * LANES);
+typedef int64_t longs VECTOR(4 * LANES);
+typedef float half_floats VECTOR(2 * LANES);
+typedef int32_t half_ints VECTOR(2 * LANES);
 
 enum { WIDTH = 4 * LANES };
 
@@ -231,7 +232,7 @@ static inline __attribute__((always_inline)) void align(const constants *is, wor
         words field = (v < 3 ? claims << (23 - 8 * v) : claims >> 1) & EXPONENT, bits = (words)c[v];
         words own = (bits & EXPONENT) - is->low;
         if (half)
-            own = (words)ints_max((ints)own, (ints)(((words)(bits != 0) & (is->least - is->floor)) + is->floor));
+            own = (words)ints_max((ints)own, (ints)(((words)((bits & SIZE) != 0) & (is->least - is->floor)) + is->floor));
         top[v] = (words)ints_max((ints)field, (ints)own);
         sum[v] = TRUNCATED(c[v] * (floats)(is->one - top[v]));
     }
@@ -266,9 +267,9 @@ static inline __attribute__((always_inline)) void add_products(const tile *t, si
     const float *a = t->a + (group * ROWS + row) * terms;
     const floats *b = (const floats *)(t->b + group * terms * WIDTH);
     for (size_t start = 0; start < terms; start += run) {
-        words part[4];
-        for (int v = 0; v < 4; v++)
-            part[v] = hot ? (words){0} : sum[v];
+        words part[4] = {{0}};
+        for (int v = 0; v < 4 && !hot; v++)
+            part[v] = sum[v];
         for (size_t k = start; k < start + run; k += 4)
             for (size_t i = k; i < k + 4; i++) {
                 floats x = a[i] - (floats){0};
@@ -277,9 +278,11 @@ static inline __attribute__((always_inline)) void add_products(const tile *t, si
                 KEEP(part);
             }
         for (int v = 0; v < 4; v++) {
-            words total = hot ? sum[v] + part[v] : part[v];
-            if (hot)
+            words total = part[v];
+            if (hot) {
+                total += sum[v];
                 *bad |= (sum[v] ^ total) & (part[v] ^ total) & ~SIZE;
+            }
             sum[v] = total;
         }
     }

@@ -105,6 +105,7 @@ def draw(rng, fmt, shape, kind):
         "subnormal": normal * 2.0 ** (fmt.emin - 1 + 2 * (uniform < 0.3)),
         "sweep": normal * 2.0 ** rng.integers(-38, 38, shape),
         "nan": normal,
+        "zeros": np.copysign(0.0, normal),
     }[kind]
     codes = codes_of(fmt, x)
     return np.where(rng.random(shape) < 0.002, any_codes(rng, fmt, shape), codes) if kind == "nan" else codes
@@ -122,7 +123,7 @@ def scales(rng, row, shape, kind):
 
 
 KINDS = ("normal", "sparse", "positive", "constant", "spread", "wide", "subnormal", "nan", "bits")
-C_KINDS = (None, "normal", "sweep", "bits")
+C_KINDS = (None, "normal", "sweep", "zeros", "bits")
 
 
 def operands(rng, row, m, n, k, kind, c_kind=None):
@@ -232,7 +233,7 @@ def test_ten_million_dot_products(row, each_isa):
     done = 0
     while done < 10_000_000:
         kind = str(rng.choice(KINDS)) if isinstance(row.a, Float) else "bits"
-        c_kind = C_KINDS[rng.integers(4)] if row.c == row.d else None
+        c_kind = C_KINDS[rng.integers(len(C_KINDS))] if row.c == row.d else None
         k = int(rng.integers(1, 3 * row.k)) if row.c == row.d else row.k
         given = operands(rng, row, 500, 500, k, kind, c_kind)
         want = generic(row, *given)
