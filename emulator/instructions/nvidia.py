@@ -1,47 +1,15 @@
-"""Every adder, and every instruction over it, one row each; PTX names parse to rows.
-
-An Adder is silicon: how many bits of operands feed one fused sum, how many fraction bits it keeps. An Instruction is
-vocabulary: a name, a shape, formats, the adder it runs on and the method (a function of exact.py) that composes K.
-What can be derived is a property. Every row says how it is known, by the keys of SOURCES.
-"""
+"""NVIDIA's adders, and every instruction over them, one row each; PTX names parse to rows."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import re
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
-from .errors import BadGolden, UnknownInstruction
-from .formats import Float, Integer, number_format
+from ..formats import number_format
+from .row import Adder, Instruction
 
-__all__ = ["ADDERS", "ARCHS", "SOURCES", "Adder", "Instruction", "find", "golden_root", "table"]
-
-SOURCES = {
-    "KM": "Khattak and Mikaitis 2026, doi 10.1145/3830409; rows recorded on GPUs: MATLAB-tensor-core, BSD-2-Clause",
-    "XMMA": "Xie et al. 2025, MMA-Sim, arXiv 2511.10909; its program mmasim 2.1.1",
-    "TC5": "sf-tensor/tcgen05 at 8fce64d, B200 result words",
-    "FHMP": "Fasi, Higham, Mikaitis, Pranesh 2021, doi 10.7717/peerj-cs.330",
-    "PTX": "NVIDIA PTX ISA 9.0, section 9.7.14 and 9.7.16",
-    "SASS": "the SASS that ptxas of CUDA 13.0 emits for the form, its CUDA-core steps being IEEE operations",
-    "EMU": "mmaemu 0.1.0, RTX 4060 and H100 PCIe",
-    "THOR": "public Jetson Thor report: BF16 K16 and MXFP8 K32 keep 25 fraction bits",
-}
-
-
-@dataclass(frozen=True)
-class Adder:
-    """A fused adder: `bus` bits of each operand per sum, `frac` fraction bits kept, `carry` integer bits."""
-
-    name: str
-    bus: int
-    frac: int
-    carry: int
-
+__all__ = ["ADDERS", "ARCHS", "NOT_MODELLED", "canonical", "legal_n", "rows"]
 
 # KM section IV and its models; XMMA table 4; FHMP for the extra bits of A100. The carry width is the smallest that
 # holds the widest group's sum (16 products of at most 4, plus C: 16 * 4 + 2 < 2**7).
@@ -64,79 +32,11 @@ ARCHS = {
     "sm_100": ("Blackwell", "blackwell b200 gb200 sm_100a sm_100f"),
     "sm_120": ("RTX Blackwell", "rtx-blackwell rtx50 sm_120a sm_120f"),
 }
-_ARCH_ALIASES = {alias: arch for arch, (_, aliases) in ARCHS.items() for alias in aliases.split()}
-_NOT_MODELLED = {
+NOT_MODELLED = {
     "sm_103": "its fp4 path takes K = 96 and nobody has published its bits",
     "sm_110": "only two of its rows are known, from one public report",
     "sm_121": "nobody has published its bits; sm_120 is its nearest relative",
 }
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One row: what the instruction is called and which arithmetic it runs.
-
-    arch, name; m, n, k: shape; a, b, c, d: formats; method: the function of exact.METHODS that composes K; adder: None
-    for IEEE and integer methods; scale: format of the block scales or None, block: elements of k per scale; rnd: an
-    explicit rounding (FP64); saturate: clamp integers; sources: keys of SOURCES; recorded: the GPU whose published
-    recording covers the row; note: which reading the row takes, where sources are silent or contradict.
-    """
-
-    arch: str
-    name: str
-    m: int
-    n: int
-    k: int
-    a: Float | Integer
-    b: Float | Integer
-    c: Float | Integer
-    d: Float | Integer
-    method: str
-    adder: Adder | None = None
-    scale: Float | None = None
-    block: int = 0
-    rnd: str | None = None
-    saturate: bool = False
-    sources: tuple[str, ...] = ()
-    recorded: str = ""
-    note: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.arch} {self.name}"
-
-    @cached_property
-    def terms(self) -> int:
-        """Products per fused sum: bus width over the width of an operand's container."""
-        if self.adder is None:
-            return 1
-        if self.method == "exact_groups":
-            return self.k // 16
-        return min(self.k, self.adder.bus // (16 if self.method == "fp8_through_f16" else max(8, self.a.bits)))
-
-    @cached_property
-    def floor(self) -> int:
-        """The alignment exponent never goes below this: emin of the output less the adder's carry bits."""
-        return self.d.emin - self.adder.carry if self.adder else 0
-
-    @cached_property
-    def precision(self) -> int | None:
-        """Fraction bits of the result: those of D, or fewer where the adder keeps fewer (FP8 on Ada and wgmma)."""
-        return min(self.adder.frac, self.d.frac_bits) if self.adder else None
-
-    @cached_property
-    def rounding(self) -> str:
-        """The rounding of a fused sum: F32 results toward zero, F16 results to nearest even [FHMP]; IEEE steps rne."""
-        return self.rnd or ("rz" if self.adder and self.d.name == "float32" else "rne")
-
-    @cached_property
-    def evidence(self) -> str:
-        """How this row is known: `silicon: ...`, `published: ...`, `documented: ...` or `assumed: ...`."""
-        captured = [f"{folder} ({rows:,} rows)" for folder, rows in captures().get((self.arch, generic(self.name)), ())]
-        if captured or self.recorded:
-            return "silicon: " + ", ".join(captured + [f"recorded on {self.recorded} [KM]"] * bool(self.recorded))
-        measured = [key for key in self.sources if key not in ("PTX", "SASS")]
-        kind = "published" if measured else "documented" if self.sources else "assumed"
-        return f"{kind}: " + (" ".join(f"[{key}]" for key in self.sources) or self.note)
 
 
 # --- the rows --------------------------------------------------------------------------------------------------------
@@ -285,21 +185,9 @@ def _tcgen05() -> list[Instruction]:
     return rows
 
 
-@cache
-def table(arch: str) -> dict[str, Instruction]:
-    """The rows of one architecture by name; n is written N (and is 0) where the name takes any legal n.
-
-    Raises UnknownInstruction for an architecture that is not modelled, saying why.
-    """
-    known = _ARCH_ALIASES.get(arch.lower(), arch.lower())
-    if known not in ARCHS:
-        why = _NOT_MODELLED.get(known.rstrip("af"))
-        raise UnknownInstruction(f"architecture {arch!r} is not modelled{': ' + why if why else ''}; "
-                                 f"the architectures are {', '.join(ARCHS)} (aliases: {', '.join(_ARCH_ALIASES)})")
-    if known != arch:
-        return table(known)
-    rows = _mma(known) + (_wgmma() if known == "sm_90" else []) + (_tcgen05() if known == "sm_100" else [])
-    return {row.name: row for row in rows}
+def rows(arch: str) -> list[Instruction]:
+    """Every row of one of ARCHS."""
+    return _mma(arch) + (_wgmma() if arch == "sm_90" else []) + (_tcgen05() if arch == "sm_100" else [])
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -327,70 +215,9 @@ def canonical(name: str) -> str:
     return ".".join(w for w in (op, shape, kind, vec, rnd, *words, satfinite) if w)
 
 
-def generic(name: str) -> str:
-    """The name under which the table keeps an instruction: n written N for wgmma and tcgen05."""
-    return re.sub(r"(?<=m\d{2}|\d{3})n\d+k", "nNk", name) if name.startswith(("wgmma", "tcgen05")) else name
-
-
 def legal_n(row: Instruction) -> tuple[int, ...]:
     """The n an instruction may have (PTX ISA: "wgmma.mma_async", "tcgen05.mma", tables of shapes)."""
     if row.n:
         return (row.n,)
     n = _INTEGER_N if row.d.name == "int32" else _WGMMA_N
     return tuple(x for x in n if x % 16 == 0) if row.m == 128 and not row.block else n
-
-
-def _list(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers))
-
-
-def find(arch: str, name: str) -> Instruction:
-    """The row of `name` on `arch`: `mma.m16n8k16.f32.f16.f16.f32`, `wgmma.m64n8k32.f32.e4m3.e4m3`, ...
-
-    Full PTX spellings (`mma.sync.aligned.m16n8k16.row.col...`) and architecture aliases (`h100`) are accepted.
-    Raises UnknownInstruction, naming what the architecture takes instead.
-    """
-    rows = table(arch)
-    arch = next(iter(rows.values())).arch
-    wanted = canonical(name)
-    row = rows.get(generic(wanted))
-    shape = _SHAPE.search(wanted)
-    if row is not None and shape and shape[2] != "N":
-        n = int(shape[2])
-        if n in legal_n(row):
-            return replace(row, n=n, name=wanted)
-        raise UnknownInstruction(f"{name}: n = {n} is not legal; {row.name} takes n = {_list(legal_n(row))}")
-    if row is not None:
-        raise UnknownInstruction(f"{name}: say which n; {row.name} takes n = {_list(legal_n(row))}")
-    elsewhere = [other for other in ARCHS if generic(wanted) in table(other)]
-    where = f"it exists on {', '.join(elsewhere)}" if elsewhere else "no architecture has it"
-    if ".sp" in name or "sparse" in name:
-        where = "sparse forms are not modelled: nobody has published which group a compressed k belongs to"
-    parts = set(wanted.split("."))
-    near = sorted(rows, key=lambda r: -len(parts & set(r.split("."))))[:6]
-    raise UnknownInstruction(f"{arch} has no {wanted or repr(name)}; {where}. {arch} takes, among {len(rows)}: "
-                             f"{', '.join(near)} (emulator instructions {arch})")
-
-
-# --- evidence from captured vectors ----------------------------------------------------------------------------------
-
-def golden_root() -> Path | None:
-    """The folder of golden vectors: EMULATOR_GOLDEN, or golden/ beside the package in a checkout; None without one."""
-    place = Path(os.environ.get("EMULATOR_GOLDEN") or Path(__file__).resolve().parent.parent / "golden")
-    return place if place.is_dir() else None
-
-
-@cache
-def captures() -> dict[tuple[str, str], list[tuple[str, int]]]:
-    """(arch, generic name) -> folders with vectors captured on silicon and their rows, from golden/*/machine.json."""
-    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
-    root = golden_root()
-    for manifest in sorted(root.glob("*/machine.json")) if root else ():
-        try:
-            machine = json.loads(manifest.read_text(encoding="utf-8"))
-            for entry in machine["files"].values() if machine["kind"] == "captured" else ():
-                key = machine["arch"], generic(entry["instruction"])
-                found.setdefault(key, []).append((f"golden/{manifest.parent.name}", entry["rows"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadGolden(f"{manifest}: {error!r}; see what emulator golden check {manifest.parent} says") from error
-    return found
