@@ -14,13 +14,15 @@ from .errors import (
 )
 from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, number_format
+from .fragments import Fragment, copy_fragment, fragment
 from .instructions import ARCHS, find, table
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
 from .rounding import Policy
 from .unit import Unit, instruction
 
 __all__ = ["ARCHS", "FORMATS", "IN_ORDER", "PROFILES", "BadGolden", "BadOperand", "Comparison", "EmulatorError",
-           "EngineUnavailable", "Explanation", "Float", "Integer", "Mismatch", "Policy", "Promote", "Report",
-           "Schedule", "SplitK", "Unit", "UnknownFormat", "UnknownInstruction", "compare", "convert", "differences",
-           "exact", "explain", "find", "golden", "instruction", "matmul", "number_format", "table"]
+           "EngineUnavailable", "Explanation", "Float", "Fragment", "Integer", "Mismatch", "Policy", "Promote",
+           "Report", "Schedule", "SplitK", "Unit", "UnknownFormat", "UnknownInstruction", "compare", "convert",
+           "copy_fragment", "differences", "exact", "explain", "find", "fragment", "golden", "instruction", "matmul",
+           "number_format", "table"]
 __version__ = "0.1.0"

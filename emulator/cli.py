@@ -15,6 +15,7 @@ from .rounding import MODES, OVERFLOWS, POLICIES
 
 if TYPE_CHECKING:
     from .formats import Float, Integer
+    from .fragments import Fragment
     from .golden import GoldenSet, Replay
 
     Results = list[tuple[GoldenSet, list[Replay]]]
@@ -375,6 +376,30 @@ def explain(arch: str, name: str, a: str, b: str, c: str, scale_a: str | None, s
 
     click.echo(str(explained(ins, codes(a, ins.a, "a"), codes(b, ins.b, "b"), show.parse(c, ins.c, "c"),
                              codes(scale_a, ins.scale, "scale_a"), codes(scale_b, ins.scale, "scale_b"))))
+
+
+@main.command()
+@click.argument("arch")
+@click.argument("name", metavar="INSTRUCTION")
+@click.option("--operand", default="a", show_default=True, type=click.Choice("a b c d scale_a scale_b".split()))
+@click.option("--layout", default="", type=click.Choice(["", "row", "col"]), metavar="row|col",
+              help="Of a and b of Volta's m8n8k4.")
+@click.option("--thread-id", default=0, metavar="N", help="Selector of the lanes that hold block scales.")
+@click.option("--byte-id", default=0, metavar="N", help="Selector of their bytes.")
+def fragments(arch: str, name: str, operand: str, layout: str, thread_id: int, byte_id: int) -> None:
+    """Which lane and register holds each element: of an operand of a matrix instruction, or of a copy
+    (ldmatrix.m8n8.x4.trans.b16, stmatrix..., tcgen05.ld.16x64b.x8).
+    """
+    click.echo(_fragment(arch, name, operand, layout, thread_id, byte_id).table())
+
+
+def _fragment(arch: str, name: str, operand: str, layout: str = "", thread_id: int = 0, byte_id: int = 0) -> Fragment:
+    from .fragments import copy_fragment, fragment
+    from .instructions import find, table
+
+    if name.split(".")[0] in ("ldmatrix", "stmatrix") or name.startswith(("tcgen05.ld", "tcgen05.st")):
+        return copy_fragment(name, next(iter(table(arch).values())).arch)
+    return fragment(find(arch, name), operand, layout, thread_id, byte_id)
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------
