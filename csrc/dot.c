@@ -198,9 +198,15 @@ static uint64_t simt_f16(const job *j, const element *e)
     return from_double(j, total);
 }
 
-/* DFMA over k ("a true fused multiply-add" [PTX]). */
+/* DFMA or FFMA over k ("a true fused multiply-add" [PTX]). */
 static uint64_t fma_chain(const job *j, const element *e)
 {
+    if (j->d.row.frac_bits == 23) {
+        float single = (float)to_double(j, e->c_format, e->c);
+        for (size_t i = e->start; i < e->stop; i++)
+            single = fmaf((float)e->a->value[i], (float)e->b->value[i], single);
+        return from_double(j, single);
+    }
     double total = to_double(j, e->c_format, e->c);
     for (size_t i = e->start; i < e->stop; i++)
         total = fma(e->a->value[i], e->b->value[i], total);
@@ -295,7 +301,7 @@ static int check_ieee(const job *j)
     case EMU_METHOD_SIMT_F32: fits = all32 && is_ieee(d, 23, 127); break;
     case EMU_METHOD_SIMT_F16: fits = all32; break;
     case EMU_METHOD_FMA_CHAIN:
-        fits = all64 && is_ieee(d, 52, 1023)
+        fits = ((all64 && is_ieee(d, 52, 1023)) || (all32 && is_ieee(d, 23, 127)))
             && (mode == EMU_ROUND_RNE || (mode >= EMU_ROUND_RZ && mode <= EMU_ROUND_RU));
     }
     return fits && FLT_EVAL_METHOD == 0 ? EMU_DONE : EMU_NOT_IEEE;

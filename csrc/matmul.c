@@ -15,7 +15,7 @@ enum { COLUMNS = 1024 };                        /* of N taken apart at a time: w
 enum { FEW = 4 };                               /* rows or columns redone one by one; of more, the whole tile */
 
 /* What the kernels do with a row: matmul_lanes.h has a section for each. */
-enum kind { SLOW, CHAIN, THROUGH_F16, INTEGERS, GROUPS, DOUBLES };
+enum kind { SLOW, CHAIN, THROUGH_F16, INTEGERS, GROUPS, FUSED };
 
 typedef struct {            /* one call */
     const emu_row *row;
@@ -32,7 +32,7 @@ typedef struct {            /* one call */
     /* planes and scratch */
     reader read_a, read_b;
     float *a_value, *b_value, *sums, *part;
-    double *a_double, *b_double, *sum_double;
+    unsigned char *a_plain, *b_plain, *sum_plain;   /* FUSED: numbers as they came */
     blocks a_block, b_block;
     uint32_t *a_claim, *codes;
     int32_t *scales;
@@ -226,21 +226,10 @@ static bool take_blocks(const product *p, const emu_matrix *scales, const format
     return bad;
 }
 
-/* Binary64 codes, not taken apart. */
-static void read_doubles(const emu_matrix *x, size_t line, size_t k, size_t count, size_t depth, double *to, size_t stride)
-{
-    for (size_t i = 0; i < depth; i++) {
-        to[i * stride] = 0;
-        if (i < count)
-            memcpy(&to[i * stride], place(x, line, k + i), sizeof *to);
-    }
-}
-
 static panel take_a(const product *p, size_t i, size_t rows, size_t k, size_t depth)
 {
-    if (p->kind == DOUBLES) {
-        for (size_t r = 0; r < rows; r++)
-            read_doubles(p->from_a, i + r, k, within(p, k, depth), depth, p->a_double + r * depth, 1);
+    if (p->kind == FUSED) {
+        gather(p->from_a, i, rows, k, depth, p->k, p->a.bytes, p->a_plain);
         return (panel){0};
     }
     read_a(p, i, rows, k, depth);
@@ -264,12 +253,12 @@ static panel take_a(const product *p, size_t i, size_t rows, size_t k, size_t de
 static panel take_b(const product *p, size_t j, size_t columns, size_t k, size_t depth)
 {
     size_t from = j % p->columns, width = p->width;
-    emu_matrix scales = p->row->block ? transposed(p->scale_b) : (emu_matrix){0}, b = transposed(p->from_b);
-    if (p->kind == DOUBLES) {
-        double *to = p->b_double + from * p->chunk;
-        memset(to, 0, width * depth * sizeof *to);
-        for (size_t s = 0; s < columns; s++)
-            read_doubles(&b, j + s, k, within(p, k, depth), depth, to + s, width);
+    emu_matrix scales = p->row->block ? transposed(p->scale_b) : (emu_matrix){0};
+    if (p->kind == FUSED) {
+        size_t size = (size_t)p->b.bytes, there = within(p, k, depth);
+        unsigned char *to = p->b_plain + from * p->chunk * size;
+        gather(p->from_b, k, there, j, width, p->n, p->b.bytes, to);
+        memset(to + there * width * size, 0, (depth - there) * width * size);
         return (panel){0};
     }
     read_b(p, j, columns, k, depth);
@@ -400,21 +389,30 @@ static int log2_up(size_t x)
     return bit_length(x - 1);
 }
 
-static void do_doubles(const product *p, size_t at, size_t i, size_t rows, size_t j, size_t columns, size_t depth)
+static void do_fused(const product *p, size_t at, size_t i, size_t rows, size_t j, size_t columns, size_t depth)
 {
-    memset(p->sum_double, 0, ROWS * p->width * sizeof *p->sum_double);
+    size_t size = (size_t)p->d.bytes, line = p->width * size;
+    memset(p->sum_plain, 0, ROWS * line);
     for (size_t r = 0; r < rows; r++)
-        memcpy(p->sum_double + r * p->width, p->old + r * columns * sizeof(double), columns * sizeof(double));
+        memcpy(p->sum_plain + r * line, p->old + r * columns * size, columns * size);
     environment kept = enter(p->row->rounding, false);
-    p->with->doubles(p->a_double, p->b_double + at, p->sum_double, (int)rows, (int)depth);
+    (size == 4 ? p->with->fused_floats : p->with->fused_doubles)(p->a_plain, p->b_plain + at * size, p->sum_plain,
+                                                                 (int)rows, (int)depth);
     leave(kept);
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
+        unsigned char *sums = p->sum_plain + r * line;
         for (size_t s = 0; s < columns; s++) {
-            uint64_t code;
-            memcpy(&code, p->sum_double + r * p->width + s, sizeof code);
-            code = (code & p->d.magnitude) > p->d.inf_code ? p->d.all_ones_nan : code;
-            memcpy(place(p->to, i + r, j + s), &code, sizeof code);
+            uint64_t wide;
+            uint32_t code;
+            memcpy(&wide, sums + s * size, size);
+            memcpy(&code, sums + s * size, sizeof code);
+            if ((size == 4 ? code & p->d.magnitude : wide & p->d.magnitude) > p->d.inf_code) {
+                code = (uint32_t)p->d.all_ones_nan;
+                memcpy(sums + s * size, size == 4 ? (void *)&code : (void *)&p->d.all_ones_nan, size);
+            }
         }
+        scatter(sums, p->d.bytes, columns, p->to, i + r, j);
+    }
 }
 
 /* exact.fp8_through_f16, one instruction after another: two sums from zero, then C is added. Nothing is subnormal: C is at
@@ -495,8 +493,8 @@ static int do_tile(const product *p, const panel *a, size_t i, size_t rows, size
         gather(from, i, rows, j, columns, p->n, (int)size, p->old);
     else
         memset(p->old, 0, rows * columns * size);
-    if (p->kind == DOUBLES)
-        return do_doubles(p, at, i, rows, j, columns, depth), EMU_DONE;
+    if (p->kind == FUSED)
+        return do_fused(p, at, i, rows, j, columns, depth), EMU_DONE;
     if (p->kind == SLOW)
         return redo(p, i, rows, j, columns, k, depth, p->old, columns);
 
@@ -583,8 +581,10 @@ static enum kind kind_of(const product *p)
             && p->scale.row.exp_bits <= 8 && row->frac <= 35 && row->k <= RUN * MOST_GROUPS && is_float(&p->d, 8, 23)
             && row->rounding == EMU_ROUND_RZ && row->precision == 23 && row->floor > -400 ? GROUPS : SLOW;
     case EMU_METHOD_FMA_CHAIN:
-        return p->with->doubles && is_float(&p->a, 11, 52) && is_float(&p->b, 11, 52) && is_float(&p->d, 11, 52) ? DOUBLES
-                                                                                                           : SLOW;
+        if (p->with->fused_floats && is_float(&p->a, 8, 23) && is_float(&p->b, 8, 23) && is_float(&p->d, 8, 23))
+            return FUSED;
+        return p->with->fused_doubles && is_float(&p->a, 11, 52) && is_float(&p->b, 11, 52) && is_float(&p->d, 11, 52)
+            ? FUSED : SLOW;
     default:
         return SLOW;
     }
@@ -619,10 +619,10 @@ static void *cut(unsigned char *memory, size_t *used, size_t count, size_t size)
 static size_t lay_out(product *p, unsigned char *memory)
 {
     size_t used = 0, width = p->width, groups = p->chunk / RUN + 1;
-    if (p->kind == DOUBLES) {
-        p->a_double = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_double);
-        p->b_double = cut(memory, &used, p->columns * p->chunk, sizeof *p->b_double);
-        p->sum_double = cut(memory, &used, ROWS * width, sizeof *p->sum_double);
+    if (p->kind == FUSED) {
+        p->a_plain = cut(memory, &used, ROWS * p->chunk, (size_t)p->a.bytes);
+        p->b_plain = cut(memory, &used, p->columns * p->chunk, (size_t)p->b.bytes);
+        p->sum_plain = cut(memory, &used, ROWS * width, (size_t)p->d.bytes);
     } else if (p->kind != SLOW) {
         p->a_value = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_value);
         p->a_claim = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_claim);
@@ -684,7 +684,7 @@ int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_ma
             && is_narrow(&p.b);
     p.read_a = reader_of(&p.a, scaled && p.kind == CHAIN);
     p.read_b = reader_of(&p.b, scaled && p.kind == CHAIN);
-    p.width = p.kind == SLOW ? WIDEST : p.kind == DOUBLES ? (size_t)p.with->width / 2 : (size_t)p.with->width;
+    p.width = p.kind == SLOW ? WIDEST : (size_t)p.with->width / (p.kind == FUSED && p.d.bytes == 8 ? 2 : 1);
     p.terms = p.kind == CHAIN ? (size_t)row->terms : p.kind == THROUGH_F16 ? step / 2 : p.kind == GROUPS ? RUN : step;
     p.chunk = step >= CHUNK ? step : CHUNK / step * step;
     p.chunk = p.chunk < deep ? p.chunk : deep;

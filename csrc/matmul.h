@@ -87,8 +87,10 @@ typedef struct {
     void (*integers)(const tile *);
     /* exact_groups. Rounding toward zero, subnormals kept. True: some result is infinite. */
     bool (*groups)(const tile *);
-    /* D = fma(a, b, D) in ascending k; planes as in a tile, width / 2 columns, in the caller's rounding. Maybe NULL. */
-    void (*doubles)(const double *a, const double *b, double *d, int rows, int depth);
+    /* D = fma(a, b, D) in ascending k, in the caller's rounding: a [rows][depth], b [depth][columns], d [rows][columns]
+     * of floats, or of doubles with width / 2 columns. Maybe NULL. */
+    void (*fused_floats)(const void *a, const void *b, void *d, int rows, int depth);
+    void (*fused_doubles)(const void *a, const void *b, void *d, int rows, int depth);
 } kernels;
 
 extern const kernels emu_kernels_portable, emu_kernels_avx2, emu_kernels_avx512, emu_kernels_avx512fp16;

@@ -6,7 +6,7 @@
  *     round_half(x)                floats rounded to the nearest float16, ties to even; 65536 or more from 65520 on
  *     multiply_add(x, y, z)        x * y + z of floats, rounded once or twice: all are exact here
  *     cut(x)                       doubles below 2^52 to integers, toward zero, which is the rounding in force
- *     DOUBLES, fma_doubles(x, y, z)  if the machine has a fused multiply-add
+ *     FUSED, fma_doubles(x, y, z)  if the machine has a fused multiply-add; multiply_add is one then
  *
  * All else is GCC's vector extension: a * b of floats is one multiplication per lane and rounds in the direction in force;
  * float to int truncates. */
@@ -419,25 +419,39 @@ static bool groups(const tile *t)
     return any;
 }
 
-#ifdef DOUBLES
-static void fused(const double *a, const double *b, double *d, int rows, int depth)
-{
-    for (size_t row = 0; row < (size_t)rows; row++) {
-        doubles *to = (doubles *)(d + row * (WIDTH / 2)), sum[4];
-        for (int v = 0; v < 4; v++)
-            sum[v] = to[v];
-        for (size_t k = 0; k < (size_t)depth; k++) {
-            doubles x = a[row * (size_t)depth + k] - (doubles){0};
-            for (int v = 0; v < 4; v++)
-                sum[v] = fma_doubles(x, ((const doubles *)b)[4 * k + v], sum[v]);
-        }
-        for (int v = 0; v < 4; v++)
-            to[v] = sum[v];
+/* One fused multiply-add after another. Two rows at a time: eight sums hide the latency of a step. */
+#ifdef FUSED
+#define FUSED_KERNEL(name, type, vectors, step) \
+    static inline __attribute__((always_inline)) void name##_of(const type *a, const vectors *b, vectors *d, size_t rows, \
+                                                                size_t depth) \
+    { \
+        vectors sum[2][4]; \
+        for (size_t i = 0; i < 4 * rows; i++) \
+            sum[i / 4][i % 4] = d[i]; \
+        for (size_t k = 0; k < depth; k++) \
+            for (size_t row = 0; row < rows; row++) { \
+                vectors x = a[row * depth + k] - (vectors){0}; \
+                for (int v = 0; v < 4; v++) \
+                    sum[row][v] = step(x, b[4 * k + (size_t)v], sum[row][v]); \
+            } \
+        for (size_t i = 0; i < 4 * rows; i++) \
+            d[i] = sum[i / 4][i % 4]; \
+    } \
+    static void name(const void *a, const void *b, void *d, int rows, int depth) \
+    { \
+        size_t row = 0, deep = (size_t)depth, count = (size_t)rows; \
+        for (; row + 2 <= count; row += 2) \
+            name##_of((const type *)a + row * deep, b, (vectors *)d + 4 * row, 2, deep); \
+        if (row < count) \
+            name##_of((const type *)a + row * deep, b, (vectors *)d + 4 * row, 1, deep); \
     }
-}
+FUSED_KERNEL(chain_floats, float, floats, multiply_add)
+FUSED_KERNEL(chain_doubles, double, doubles, fma_doubles)
 #else
-#define fused NULL
+#define chain_floats NULL
+#define chain_doubles NULL
 #endif
 
 #define COMMON_KERNELS .width = WIDTH, .take_a = take_a, .take_b = take_b, .chain = chain, .chain_hot = chain_hot, \
-    .chain_half = chain_half, .add = add, .integers = integers, .groups = groups, .doubles = fused
+    .chain_half = chain_half, .add = add, .integers = integers, .groups = groups, .fused_floats = chain_floats, \
+    .fused_doubles = chain_doubles

@@ -290,13 +290,19 @@ def _fma(x, y, z, mode):
 
 
 @_jit
-def _fma_rows(first, last, m, a, b, x, mode):
-    """Rows first..last-1 of x, C on entry and D on exit: one fma after another; shapes as above."""
+def _fma_rows(first, last, m, a, b, x, mode, single):
+    """Rows first..last-1 of x, C on entry and D on exit: one fma after another; shapes as above.
+
+    single: of float32, to nearest; what was rounded to odd with 53 >= 24 + 2 bits rounds on as if it were exact (Boldo
+    and Melquiond 2008, doi 10.1109/TC.2007.70819).
+    """
     for row in range(first, last):
         for j in range(x.shape[1]):
             total = x[row, j]
             for i in range(a.shape[1]):
-                total = _fma(a[row, i], b[row // m, i, j], total, mode)
+                total = _fma(a[row, i], b[row // m, i, j], total, RO if single else mode)
+                if single:
+                    total = np.float64(np.float32(total))
             x[row, j] = total
 
 
@@ -404,7 +410,8 @@ def simt_f16(ins: Instruction, a: Array, b: Array, c: Array, sa: Any, sb: Any) -
 
 def fma_chain(ins: Instruction, a: Array, b: Array, c: Array, sa: Any, sb: Any) -> Array:
     """One fma after another in ascending k."""
-    _by_rows(_fma_rows, a, b, c.reshape(-1, c.shape[2]), MODES.index(ins.rounding), macs=16 * c.size * a.shape[2])
+    _by_rows(_fma_rows, a, b, c.reshape(-1, c.shape[2]), MODES.index(ins.rounding), ins.d == _F32,
+             macs=16 * c.size * a.shape[2])
     return _codes(ins.d, c)
 
 
@@ -441,8 +448,10 @@ def _refusal(ins: Instruction) -> str:
     operands: list[Any] = [ins.a, ins.b]
     scales: list[Any] = [ins.scale] * 2 if ins.block else []
     formats = {*operands, *scales, ins.c, ins.d}
-    ieee = {"simt_f32": (_F16, _F16, _F32), "simt_f16": (_F16,) * 3, "fma_chain": (_F64,) * 3}.get(ins.method)
-    if (ieee and ((ins.a, ins.b, ins.d) != ieee or ins.c not in ieee)
+    single = ins.method == "fma_chain" and ins.d == _F32
+    ieee = {"simt_f32": (_F16, _F16, _F32), "simt_f16": (_F16,) * 3,
+            "fma_chain": (_F32 if single else _F64,) * 3}.get(ins.method)
+    if (ieee and ((ins.a, ins.b, ins.d) != ieee or ins.c not in ieee) or single and ins.rounding != "rne"
             or ins.method == "fp8_through_f16" and not ins.c == ins.d in (_F16, _F32)):
         return "it takes this method in the table's formats alone"
     if ins.d.nan_code is None or not ins.d.signed or any(f.bits > 16 and f not in _HOST for f in formats):

@@ -56,6 +56,8 @@ def directed(row: Instruction) -> list[Vector]:
     """All directed vectors of a row."""
     if not isinstance(row.d, Float):
         return [*_integers(row)]
+    if row.k == 1:
+        return [*_ffma(row)]
     return [*_specials(row), *_fused(row), *_alignment(row), *_fp4(row), *_fp64(row), *_listed(row)]
 
 
@@ -299,6 +301,30 @@ def _fp64(row: Instruction) -> Iterator[Vector]:
     small = {"rne": 2, "rz": 1, "rd": 1, "ru": 2}[row.rounding]     # 1 + 3 * 2**-53: a tie, to even
     yield vector(row, "thrice 2**-53 first, then 1", one + small, {last: (1, 1), **{k: (2.0 ** -53, 1) for k in range(3)}})
     yield vector(row, "C before the rest (Khattak and Mikaitis, A100)", one + 1, {0: (2.0 ** -53, 1), 1: (1, 1)}, 0x3CA0000000000000)
+
+
+def _ffma(row: Instruction) -> Iterator[Vector]:
+    """fma.rn.f32: IEEE 754-2019, 5.4.1, and NVIDIA's canonical NaN (PTX, fma)."""
+    def step(why: str, x: object, y: object, z: float, want: float) -> Vector:
+        return vector(row, why, code(row.d, want), {0: (x, y)}, code(row.c, z))
+
+    minus, nan, inf, up = 1 << 31, 0x7FFFFFFF, 0x7F800000, Fraction(1) + Fraction(2) ** -23
+    yield vector(row, "+0 and -0", 0, {}, minus)
+    yield vector(row, "-0 and -0", minus, {0: (("code", minus), 1)}, minus)
+    yield step("cancels to +0", 1, -1, 1, 0)
+    yield step("the product is not rounded", up, 2 - up, -1, -(Fraction(2) ** -46))
+    yield step("a tie, to even", 2 ** 24, 1, 1, 2 ** 24)
+    yield step("to nearest", 1, 3, 2 ** 24, 2 ** 24 + 4)
+    beside = 1 + Fraction(2) ** -12
+    yield step("a tie in the product", beside, beside, 0, 1 + Fraction(2) ** -11)
+    yield step("no tie, 36 places down", beside, beside, Fraction(2) ** -60, up + Fraction(2) ** -11)
+    yield step("the smallest number", Fraction(2) ** -100, Fraction(2) ** -49, 0, Fraction(2) ** -149)
+    yield step("half of it, to even", Fraction(2) ** -100, Fraction(2) ** -50, 0, 0)
+    yield step("subnormal operands count", Fraction(2) ** -149, 2 ** 100, 0, Fraction(2) ** -49)
+    yield vector(row, "overflow", inf, {0: (2 ** 127, 1)}, code(row.c, 2 ** 127))
+    for why, want, x, y, z in (("Inf * 0", nan, inf, 0, 0), ("Inf - Inf", nan, inf, 0x3F800000, minus | inf), ("-Inf", minus | inf, minus | inf, 0x3F800000, 0),
+                               ("NaN a", nan, 0xFF800001, 0, 0), ("NaN b", nan, 0, 0xFFC00000, 0), ("NaN c", nan, 0, 0, 0xFFABCDEF), ("C infinite", inf, 0, 0, inf)):
+        yield vector(row, why, want, {0: (("code", x), ("code", y))}, z)
 
 
 def _listed(row: Instruction) -> Iterator[Vector]:

@@ -223,11 +223,26 @@ def test_fma_of_doubles(engine, x, y, z, near, rnd):
     compare(engine, row, Operands(*np.array([x, y, z]).view(np.uint64).reshape(3, 1, 1, 1)))
 
 
+SINGLES = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, 2.0**-126, 2.0**-149, 2.0**-74, 2.0**127, 1 + 2.0**-23])
+
+
+@engines
+@settings(max_examples=400)
+@given(x=SINGLES, y=SINGLES, z=SINGLES, near=st.booleans())
+def test_fma_of_singles(engine, x, y, z, near):
+    """Also where z takes away the product rounded, so that its tail remains."""
+    x, y, z = np.array([x, y, z], np.float32)
+    with np.errstate(all="ignore"):
+        z = -(x * y) if near else z
+    row = find("sm_90", "fma.rn.f32")
+    compare(engine, row, Operands(*np.array([x, y, z]).view(np.uint32).reshape(3, 1, 1, 1)))
+
+
 # --- shapes, threads, refusals ---------------------------------------------------------------------------------------
 
 SHAPED = [("sm_90", "wgmma.m64n8k16.f32.f16.f16"), ("sm_90", "mma.m16n8k32.f16.e4m3.e4m3.f16"),
           ("sm_120", "mma.m16n8k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.f32.ue4m3"),
-          ("sm_80", "mma.m8n8k4.f64.f64.f64.f64"), ("sm_80", "mma.m8n8k4.f16.f16.f16.f16"),
+          ("sm_80", "mma.m8n8k4.f64.f64.f64.f64"), ("sm_80", "fma.rn.f32"), ("sm_80", "mma.m8n8k4.f16.f16.f16.f16"),
           ("sm_80", "mma.m16n8k32.s32.s8.s8.s32.satfinite")]
 
 

@@ -52,6 +52,7 @@ FAMILIES = {row.name: row for row in (find(*name.split()) for name in """
     sm_80 mma.m16n8k64.s32.u4.s4.s32.satfinite
     sm_80 mma.m8n8k4.f64.f64.f64.f64
     sm_90 mma.m16n8k8.rm.f64.f64.f64.f64
+    sm_100 fma.rn.f32
     sm_80 mma.m8n8k4.f16.f16.f16.f16
     sm_80 mma.m16n8k256.s32.b1.b1.s32.xor.popc
 """.strip().splitlines())}

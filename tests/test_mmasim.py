@@ -40,7 +40,7 @@ def tensor(codes, fmt, packed=False):
 
 
 ROWS = [instruction(arch, row.name.replace("nNk", "n16k")) for arch in NAMES for row in table(arch).values()
-        if row.method in ("chain", "exact_groups", "fma_chain")]
+        if row.method in ("chain", "exact_groups", "fma_chain") and row.k > 1]
 ROWS = [(row, found) for row in ROWS if (found := peer(row))]
 
 

@@ -110,9 +110,10 @@ def simt_f16(ins: Instruction, a: Operands, b: Operands, c: Number, sa: Operands
 
 def fma_chain(ins: Instruction, a: Operands, b: Operands, c: Number, sa: Operands, sb: Operands,
               trace: list[Step] | None) -> int:
-    """FP64: one IEEE fma after another in ascending k ([PTX]: "a true fused multiply-add"; [FHMP] section 4.3)."""
+    """FP64, and FP32 on CUDA cores: one IEEE fma after another in ascending k ([PTX]: "a true fused multiply-add";
+    [FHMP] section 4.3)."""
     for k, (x, y) in enumerate(zip(a, b)):
-        c = ieee(ins.d, f"DFMA k {k}", x, y, c, ins.rounding, trace)
+        c = ieee(ins.d, f"{'DFMA' if ins.d.bits == 64 else 'FFMA'} k {k}", x, y, c, ins.rounding, trace)
     return canonical(ins.d, c, ins.rounding)
 
 

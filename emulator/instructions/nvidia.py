@@ -187,7 +187,9 @@ def _tcgen05() -> list[Instruction]:
 
 def rows(arch: str) -> list[Instruction]:
     """Every row of one of ARCHS."""
-    return _mma(arch) + (_wgmma() if arch == "sm_90" else []) + (_tcgen05() if arch == "sm_100" else [])
+    f32 = number_format("float32")
+    ffma = Instruction(arch, "fma.rn.f32", 1, 1, 1, f32, f32, f32, f32, "fma_chain", rnd="rne", sources=("PTX",))
+    return _mma(arch) + (_wgmma() if arch == "sm_90" else []) + (_tcgen05() if arch == "sm_100" else []) + [ffma]
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

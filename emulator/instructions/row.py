@@ -19,7 +19,7 @@ SOURCES = {
     "XMMA": "Xie et al. 2025, MMA-Sim, arXiv 2511.10909; its program mmasim 2.1.1",
     "TC5": "sf-tensor/tcgen05 at 8fce64d, B200 result words",
     "FHMP": "Fasi, Higham, Mikaitis, Pranesh 2021, doi 10.7717/peerj-cs.330",
-    "PTX": "NVIDIA PTX ISA 9.0, section 9.7.14 and 9.7.16",
+    "PTX": "NVIDIA PTX ISA 9.0, sections 9.7.3 (fma), 9.7.14 and 9.7.16",
     "SASS": "the SASS that ptxas of CUDA 13.0 emits for the form, its CUDA-core steps being IEEE operations",
     "EMU": "mmaemu 0.1.0, RTX 4060 and H100 PCIe",
     "THOR": "public Jetson Thor report: BF16 K16 and MXFP8 K32 keep 25 fraction bits",
