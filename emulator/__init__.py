@@ -18,11 +18,12 @@ from .fragments import Fragment, copy_fragment, fragment
 from .instructions import ARCHS, find, table
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
 from .rounding import Policy
+from .shared import SharedMemory, swizzle
 from .unit import Unit, instruction
 
 __all__ = ["ARCHS", "FORMATS", "IN_ORDER", "PROFILES", "BadGolden", "BadOperand", "Comparison", "EmulatorError",
            "EngineUnavailable", "Explanation", "Float", "Fragment", "Integer", "Mismatch", "Policy", "Promote",
-           "Report", "Schedule", "SplitK", "Unit", "UnknownFormat", "UnknownInstruction", "compare", "convert",
-           "copy_fragment", "differences", "exact", "explain", "find", "fragment", "golden", "instruction", "matmul",
-           "number_format", "table"]
+           "Report", "Schedule", "SharedMemory", "SplitK", "Unit", "UnknownFormat", "UnknownInstruction", "compare",
+           "convert", "copy_fragment", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
+           "matmul", "number_format", "swizzle", "table"]
 __version__ = "0.1.0"

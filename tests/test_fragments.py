@@ -24,8 +24,10 @@ def every():
         if not arch.startswith("sm_"):
             continue
         for row in emulator.table(arch).values():
-            row = row if row.n else find(arch, row.name.replace("N", "24" if row.m == 64 else "48"))
             op = row.name.split(".")[0]
+            if op not in ("mma", "wgmma", "tcgen05"):
+                continue
+            row = row if row.n else find(arch, row.name.replace("N", "24" if row.m == 64 else "48"))
             held = {"mma": "abcd" if not row.block else ("a", "b", "c", "d", "scale_a", "scale_b"), "wgmma": "acd",
                     "tcgen05": "cd"}[op]
             for operand in held:
