@@ -1,6 +1,7 @@
 """Accelerator number hardware, bit for bit: number formats, and matrix units instruction by instruction."""
 
 from . import exact, golden
+from .blocks import BLOCKS, BlockArray, BlockFormat
 from .compare import Comparison, compare
 from .convert import PROFILES, Report, convert, differences
 from .errors import (
@@ -17,13 +18,15 @@ from .formats import FORMATS, Float, Integer, number_format
 from .fragments import Fragment, copy_fragment, fragment
 from .instructions import ARCHS, find, table
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
+from .quantize import SCHEMES, quantize
 from .rounding import Policy
 from .shared import SharedMemory, swizzle
 from .unit import Unit, instruction
 
-__all__ = ["ARCHS", "FORMATS", "IN_ORDER", "PROFILES", "BadGolden", "BadOperand", "Comparison", "EmulatorError",
-           "EngineUnavailable", "Explanation", "Float", "Fragment", "Integer", "Mismatch", "Policy", "Promote",
-           "Report", "Schedule", "SharedMemory", "SplitK", "Unit", "UnknownFormat", "UnknownInstruction", "compare",
-           "convert", "copy_fragment", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
-           "matmul", "number_format", "swizzle", "table"]
+__all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BlockArray",
+           "BlockFormat", "Comparison", "EmulatorError", "EngineUnavailable", "Explanation", "Float", "Fragment",
+           "Integer", "Mismatch", "Policy", "Promote", "Report", "Schedule", "SharedMemory", "SplitK", "Unit",
+           "UnknownFormat", "UnknownInstruction", "compare", "convert", "copy_fragment", "differences", "exact",
+           "explain", "find", "fragment", "golden", "instruction", "matmul", "number_format", "quantize", "swizzle",
+           "table"]
 __version__ = "0.1.0"

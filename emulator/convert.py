@@ -141,20 +141,20 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     return_report: return (array, Report). Raises BadOperand for an input that is not as described or that the policy
     refuses, naming it, before anything is returned; UnknownFormat; EngineUnavailable.
     """
-    target, found, fmt = _target(to), np.asarray(x), _source(x, source)
+    target, found, fmt = _target(to), np.asarray(x), source_format(x, source)
     policy = policy_for(target, profile, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
                         nan_sign=nan_sign, negative=negative, zero=zero, ftz=ftz, daz=daz)
-    draw, drawn_bits = _random(policy.rounding, seed, random, random_bits, found)
+    draw, drawn_bits = random_words(policy.rounding, seed, random, random_bits, found)
     how = conversion(fmt, target, replace(policy, random_bits=drawn_bits))
     typed = found.dtype.newbyteorder("=") in carriers(fmt)
     code = np.ascontiguousarray(codes(found, fmt, "x") if typed else check_codes(found, fmt, "x")).reshape(-1)
-    y, counts = _run(how, code, draw, engine, return_report or _refuses(how))
+    y, counts = run(how, code, draw, engine, return_report or _refuses(how))
     _refuse(how, counts, code, found.shape, draw, engine)
     result = from_codes(y, target).reshape(found.shape)
     return (result, _report(how, found.size, counts)) if return_report else result
 
 
-def _source(x: Any, source: Any) -> Float | Integer:
+def source_format(x: Any, source: Any) -> Float | Integer:
     """The format of x: `source`, or that of x's type."""
     dtype = np.asarray(x).dtype
     if source is not None:
@@ -169,7 +169,8 @@ def _source(x: Any, source: Any) -> Float | Integer:
 Draw = Callable[[int, int], "np.ndarray | None"]            # (start, stop) -> uint32 words of those elements
 
 
-def _random(rounding: str, seed: int | None, random: Any, random_bits: int | None, x: np.ndarray) -> tuple[Draw, int]:
+def random_words(rounding: str, seed: int | None, random: Any, random_bits: int | None,
+                 x: np.ndarray) -> tuple[Draw, int]:
     """Where an element's random bits come from, and how many they are; 0 in a mode that reads none."""
     if rounding not in STOCHASTIC:
         if not seed is random is random_bits is None:
@@ -238,7 +239,7 @@ def _numba(*args: Any) -> None:
 _ENGINES: dict[str, Callable[..., None]] = {"exact": _exact, "numba": _numba, "c": engine_c.converts}
 
 
-def _run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
+def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
          counted: bool) -> tuple[np.ndarray, np.ndarray]:
     """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
     name = engine or engines.default()
@@ -252,14 +253,18 @@ def _run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
         _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
         return counts
 
+    parts = [work(chunk) for chunk in chunks] if name == "exact" else in_threads(work, chunks)
+    return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+
+
+def in_threads(work: Callable[[slice], Any], chunks: list[slice]) -> list[Any]:
+    """What `work` makes of each chunk, on every core: both engines let go of the interpreter's lock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(len(chunks), cores)
-    if threads < 2 or name == "exact":
-        parts = [work(chunk) for chunk in chunks]
-    else:                                                   # both engines let go of the interpreter's lock
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(work, chunks))
-    return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+    if threads < 2:
+        return [work(chunk) for chunk in chunks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, chunks))
 
 
 def _outcomes(how: Conversion) -> dict[str, int | None]:
@@ -280,7 +285,7 @@ def _refuse(how: Conversion, counts: np.ndarray, code: np.ndarray, shape: tuple[
     for start in range(0, code.size, 4096):
         stop = min(start + 4096, code.size)
         words = draw(start, stop)
-        found = _run(how, code[start:stop], lambda *_, words=words: words, engine, True)[1]
+        found = run(how, code[start:stop], lambda *_, words=words: words, engine, True)[1]
         if not found[refused].any():
             continue
         for i in range(start, stop):
@@ -379,7 +384,7 @@ def differences(profile_a: str, profile_b: str, to: Any, source: Any = "float32"
 
     def results(profile: str) -> np.ndarray:
         how = conversion(fmt, target, policy_for(target, profile))
-        made = _run(how, inputs, lambda *_: None, None, False)[0].astype(object)
+        made = run(how, inputs, lambda *_: None, None, False)[0].astype(object)
         if how.nan[0] is None:
             made[[decode(fmt, code).kind == "nan" for code in inputs.tolist()]] = None
         return made

@@ -1,0 +1,574 @@
+"""Block formats: narrow elements that share a scale. MX, NVFP4, and any row of the same kind.
+
+A block is `element` times `scale`, times one float32 per tensor where there are two levels. A row of BLOCKS says which
+formats; a rule of POWERS, or a rounding mode, says how a block's largest magnitude becomes its scale; then each element
+is its number over the scale, rounded once. Sources: OCP Microscaling Formats (MX) 1.0, sections 5 and 6.3 (the formats,
+floor); pytorch/ao 0.18, mx_formats (the names floor, ceil, even, rceil; mode torchao); NVIDIA cuBLAS documentation,
+"1D block scaling factors layout" (rceil, the 128x4 layout); NVIDIA TransformerEngine at 0718c01, common/cast/nvfp4
+(mode te); Cook et al. 2025, "Four Over Six", arXiv 2512.02010.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import arrays
+from .arrays import from_codes, pack
+from .convert import Report, convert, in_threads, policy_for, random_words, run, source_format
+from .errors import BadOperand, UnknownFormat
+from .exact import decode
+from .formats import Float, Integer, number_format
+from .record import COUNTS, conversion
+from .rounding import MODES, STOCHASTIC, Policy
+
+__all__ = ["BLOCKS", "POWERS", "BlockArray", "BlockFormat", "from_128x4", "to_128x4"]
+
+Array = np.ndarray
+CHUNK = 1 << 20         # elements that one thread quantises at a time
+_F32_MAX = np.finfo(np.float32).max
+
+# Rules that make the scale a power of two: 2**(e - emax of the element), e being the exponent of amax, plus one if the
+# fraction of amax is at least what the rule says. Stated as that fraction in units of 2**-52; 2**52 is never.
+POWERS: dict[str, Callable[[Float], int]] = {
+    "floor": lambda element: 1 << 52,                                       # OCP MX: amax may lie beyond the largest
+    "ceil": lambda element: 1,
+    "even": lambda element: (1 << 52) - (1 << 51 - element.frac_bits),      # amax rounded to the element's fraction
+    "rceil": lambda element: _fraction(element) + 1,                        # the least scale that saturates nothing
+}
+
+
+def _fraction(element: Float) -> int:
+    """The fraction of the element's largest number in units of 2**-52."""
+    sig = decode(element, element.max_code).sig
+    return (sig << 53 - sig.bit_length()) - (1 << 52)
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """A row: which elements share which scale.
+
+    element: a Float of at most 16 bits and 8 exponent bits, or an Integer whose unit is 2**(2 - bits) (MXINT8: 2**-6;
+    its least code is never made). block: elements that share a scale, along as many axes. scale: a Float of at most 16
+    bits and 8 exponent bits. rule: a key of POWERS, or the rounding mode of amax / (largest element * tensor scale).
+    two_level: whether a tensor has a float32 scale unless `quantize` is told otherwise. Raises UnknownFormat.
+    """
+
+    name: str
+    element: Float | Integer
+    block: tuple[int, ...]
+    scale: Float
+    rule: str
+    two_level: bool = False
+
+    def __post_init__(self) -> None:
+        for what in (self.grid, self.scale):
+            if what.bits > 16 or what.exp_bits > 8 or not what.emin - what.frac_bits > -200 < what.emax < 200:
+                raise UnknownFormat(f"{self.name}: {what} has more than 16 bits, 8 exponent bits or a range beyond "
+                                    "2**200; elements and scales are narrower")
+        if not self.block or min(self.block) < 1:
+            raise UnknownFormat(f"{self.name}: block is {self.block}; it takes one size of 1 or more for each axis")
+        if self.rule not in POWERS and self.rule not in MODES or self.rule in STOCHASTIC:
+            raise UnknownFormat(f"{self.name}: rule {self.rule!r} is not known; the rules are "
+                                f"{', '.join(rule for rule in (*POWERS, *MODES) if rule not in STOCHASTIC)}")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def grid(self) -> Float:
+        """The element as a Float; of an Integer its numbers but the least, in sign and magnitude."""
+        if isinstance(self.element, Float):
+            return self.element
+        if not self.element.signed or not 2 <= self.element.bits <= 16:
+            raise UnknownFormat(f"{self.name}: elements {self.element} are not signed integers of 2 to 16 bits")
+        return Float(f"{self.element} * 2**{2 - self.element.bits}", 1, self.element.bits - 2, 1, "finite")
+
+    @cached_property
+    def largest(self) -> float:
+        number = decode(self.grid, self.grid.max_code)
+        return math.ldexp(number.sig, number.exp)
+
+    def quantize(self, x: Any, *, axis: int | tuple[int, ...] | None = None, block: int | tuple[int, ...] | None = None,
+                 rule: str | None = None, rounding: str = "rne", overflow: str = "saturate", nan: str = "block",
+                 two_level: bool | None = None, tensor_amax: float | None = None, scale_max: float | None = None,
+                 four_over_six: str | None = None, mode: str = "exact", source: Any = None, seed: int | None = None,
+                 random: Any = None, random_bits: int | None = None, engine: str | None = None,
+                 return_report: bool = False) -> Any:
+        """x in this format: a BlockArray of x's shape, from x's own bits.
+
+        x, source, rounding, seed, random, random_bits, engine: as for `convert`; 64-bit integers beyond 2**53 enter
+        rounded to odd. axis: along which a block lies, default the last. block: a size, or one for each axis (a tile);
+        the last block of an axis may be shorter. rule: the row's, unless given. overflow: of the elements.
+
+        two_level: the tensor scale is float32(amax of the finite numbers / (largest element * scale_max)), at least
+        2**-149, 1 for a tensor of zeros. tensor_amax: that amax, if it is known already. scale_max: the largest scale
+        unless given. four_over_six "mae" or "mse" (E2M1): each block takes the scale that maps its amax to 4 or to 6,
+        whichever has the lower sum of absolute or squared errors; 6 if they tie. mode "exact": every quotient is
+        rounded once. "te", "torchao": the float32 arithmetic of NVIDIA TransformerEngine and of torchao for NVFP4,
+        operation by operation.
+
+        A block of zeros has the smallest scale (E8M0: 2**-127; E4M3: 0, or 2**-9 by a rule of POWERS) and keeps its
+        signs. A scale too small for its format becomes its smallest; where that is 0, so are the elements. An infinity
+        counts as the largest amax: the scale saturates, and the infinity by `overflow`. nan="block": a NaN makes its
+        block's scale NaN (OCP MX 1.0, section 6.3), with elements +0; another choice of rounding.POLICIES["nan"]: it is
+        not seen by the scale, and is left to the element. Subnormals are numbers like others.
+
+        return_report: return (BlockArray, Report): saturated and flushed elements, overflowed ones (also other numbers
+        in a block whose scale is NaN), and NaNs that came. Raises BadOperand.
+        """
+        fmt = self._with(block, rule)
+        found, given = np.asarray(x), source_format(x, source)
+        axes = _axes(axis, len(fmt.block), found.ndim)
+        draw, bits = random_words(rounding, seed, random, random_bits, found)
+        policy = replace(policy_for(fmt.grid, rounding=rounding, overflow=overflow,
+                                    nan="zero" if nan == "block" else nan), random_bits=bits)
+        job = _Job(fmt, policy, nan, mode, engine, four_over_six, scale_max, return_report)
+        values = _gather(_floats(x, given), axes, fmt.block)
+        words = draw(0, found.size)
+        if words is not None:
+            words = _gather(words.reshape(found.shape), axes, fmt.block)
+        two_level = (self.two_level if two_level is None else two_level) or tensor_amax is not None
+        y, scales, tensor_scale, counts = job.run(values, words, two_level, tensor_amax)
+        elements = fmt.stored(_scatter(y, found.shape, axes, fmt.block))
+        grid = scales.reshape(_scale_shape(found.shape, axes, fmt.block)).transpose(_back(axes, found.ndim))
+        result = BlockArray(fmt, elements, grid, tensor_scale, axes)
+        return (result, job.report(found, axes, values, scales, counts)) if return_report else result
+
+    def _with(self, block: int | tuple[int, ...] | None, rule: str | None) -> BlockFormat:
+        sizes = self.block if block is None else (block,) if isinstance(block, int) else tuple(block)
+        try:
+            return self if (sizes, rule or self.rule) == (self.block, self.rule) else replace(
+                self, block=sizes, rule=rule or self.rule)
+        except UnknownFormat as error:
+            raise BadOperand(str(error)) from None
+
+    def stored(self, y: Array) -> Array:
+        """Codes of `grid` as the typed array of elements: two's complement where those are integers."""
+        if isinstance(self.element, Float):
+            return from_codes(y, self.element)
+        sign = y.dtype.type(self.grid.sign)
+        magnitude = y & ~sign
+        y = np.where(y & sign, -magnitude & ((1 << self.element.bits) - 1), magnitude).astype(y.dtype)
+        return from_codes(y, self.element)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockArray:
+    """A quantised array. elements: of the array's shape and the element's numpy or ml_dtypes type. scales: one per
+    block, the shape divided by `format.block` along `axes`, rounded up; UE4M3 in float8_e4m3fn. tensor_scale: or None.
+
+    An element stands for element * scale * tensor_scale. Elements and scales of A quantised along its last axis, and B
+    along its first, are operands of emulator.matmul on a block-scaled instruction; the tensor scales' product is alpha.
+    """
+
+    format: BlockFormat
+    elements: Array
+    scales: Array
+    tensor_scale: np.float32 | None
+    axes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.elements.shape
+
+    @property
+    def codes(self) -> Array:
+        """The elements as unsigned codes."""
+        return arrays.codes(self.elements, self.format.element, "elements")
+
+    @property
+    def packed(self) -> Array:
+        """The codes as a stream of bits (arrays.pack) along the last of `axes`, which comes last: (..., bytes)."""
+        return pack(np.moveaxis(self.codes, self.axes[-1], -1), self.format.element.bits)
+
+    def scales_along(self, axis: int) -> Array:
+        """One scale per block of `axis` and per element of every other axis: what an instruction takes for a tile."""
+        scales = self.scales
+        for other, size in zip(self.axes, self.format.block):
+            if other != axis % self.elements.ndim:
+                scales = np.repeat(scales, size, other).take(range(self.shape[other]), other)
+        return scales
+
+    def dequantize(self, dtype: Any = np.float32) -> Array:
+        """The numbers in a floating-point format, rounded once to nearest even; those of float64 are exact."""
+        fmt = self.format
+        values = _gather(_values(self.elements, fmt.element), self.axes, fmt.block)
+        scales = np.ascontiguousarray(self.scales.transpose(_front(self.axes, self.scales.ndim))).reshape(-1, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = values * convert(scales, "float64", source=fmt.scale)
+            if self.tensor_scale is not None:
+                products *= np.float64(self.tensor_scale)
+        return convert(_scatter(products, self.shape, self.axes, fmt.block), dtype)
+
+    def __repr__(self) -> str:
+        levels = "" if self.tensor_scale is None else f", tensor scale {self.tensor_scale!s}"
+        return f"<{self.format} {self.shape}, blocks of {'x'.join(map(str, self.format.block))}{levels}>"
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------
+
+def _axes(axis: int | tuple[int, ...] | None, count: int, ndim: int) -> tuple[int, ...]:
+    wanted = tuple(range(-count, 0)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if len(wanted) != count or not all(-ndim <= a < ndim for a in wanted) or len({a % ndim for a in wanted}) < count:
+        raise BadOperand(f"axis is {axis}; blocks along {count} of {ndim} axes take {count} of {-ndim}..{ndim - 1}")
+    return tuple(a % ndim for a in wanted)
+
+
+def _front(axes: tuple[int, ...], ndim: int) -> list[int]:
+    """The order of axes in which those of a block come last."""
+    return [a for a in range(ndim) if a not in axes] + list(axes)
+
+
+def _back(axes: tuple[int, ...], ndim: int) -> list[int]:
+    return np.argsort(_front(axes, ndim)).tolist()
+
+
+def _scale_shape(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the scales, the axes of a block last."""
+    return *(n for a, n in enumerate(shape) if a not in axes), *(-(-shape[a] // b) for a, b in zip(axes, block))
+
+
+def _gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
+    """x as contiguous (blocks, elements of a block), zeros beyond its edges."""
+    grid = _scale_shape(x.shape, axes, block)
+    lead, k = grid[:x.ndim - len(axes)], len(axes)
+    moved = x.transpose(_front(axes, x.ndim))
+    short = [(0, n * b - m) for n, b, m in zip(grid[len(lead):], block, moved.shape[len(lead):])]
+    if any(pad for _, pad in short):
+        moved = np.pad(moved, [(0, 0)] * len(lead) + short)
+    split = moved.reshape(*lead, *(size for pair in zip(grid[len(lead):], block) for size in pair))
+    order = [*range(len(lead)), *range(len(lead), split.ndim, 2), *range(len(lead) + 1, split.ndim, 2)]
+    return np.ascontiguousarray(split.transpose(order) if k > 1 else split).reshape(math.prod(grid), math.prod(block))
+
+
+def _scatter(y: Array, shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
+    """Back from (blocks, elements of a block) to an array of that shape."""
+    grid, k = _scale_shape(shape, axes, block), len(axes)
+    lead = len(grid) - k
+    split = y.reshape(*grid, *block)
+    order = [*range(lead), *(a for i in range(k) for a in (lead + i, lead + k + i))]
+    whole = split.transpose(order).reshape(*grid[:lead], *(n * b for n, b in zip(grid[lead:], block)))
+    edges: tuple[Any, ...] = (..., *(slice(shape[a]) for a in axes))
+    return whole[edges].transpose(_back(axes, len(shape)))
+
+
+def to_128x4(scales: Any) -> Array:
+    """Scales (..., rows, columns), columns along k, as cuBLASLt reads them: (..., padded rows * padded columns).
+
+    Tiles of 128 rows by 4 columns, zeros beyond the edges, one after the other along a row of tiles; in a tile the
+    scale of row r and column c lies at r % 32 * 16 + r // 32 * 4 + c. Raises BadOperand.
+    """
+    array = np.asarray(scales)
+    if array.ndim < 2 or array.dtype.itemsize != 1:
+        raise BadOperand(f"scales are {array.dtype.name} {array.shape}; the layout takes bytes (..., rows, columns)")
+    rows, columns = array.shape[-2:]
+    down, across = -(-rows // 128), -(-columns // 4)
+    padded = np.zeros((*array.shape[:-2], down * 128, across * 4), np.uint8)
+    padded[..., :rows, :columns] = array.view(np.uint8)
+    tiles = padded.reshape(*array.shape[:-2], down, 4, 32, across, 4)
+    order = [*range(array.ndim - 2), *(array.ndim - 2 + i for i in (0, 3, 2, 1, 4))]
+    return tiles.transpose(order).reshape(*array.shape[:-2], -1).view(array.dtype)
+
+
+def from_128x4(scales: Any, rows: int, columns: int) -> Array:
+    """The scales (..., rows, columns) that `to_128x4` put there. Raises BadOperand."""
+    array = np.ascontiguousarray(scales)
+    down, across = -(-rows // 128), -(-columns // 4)
+    if array.ndim < 1 or array.dtype.itemsize != 1 or array.shape[-1] != down * across * 512:
+        raise BadOperand(f"scales are {array.dtype.name} {array.shape}; {rows} rows and {columns} columns take bytes "
+                         f"(..., {down * across * 512})")
+    tiles = array.view(np.uint8).reshape(*array.shape[:-1], down, across, 32, 4, 4)
+    lead = array.ndim - 1
+    whole = tiles.transpose([*range(lead), *(lead + i for i in (0, 3, 2, 1, 4))])
+    found = whole.reshape(*array.shape[:-1], down * 128, across * 4)[..., :rows, :columns]
+    return np.ascontiguousarray(found).view(array.dtype)
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+
+def _floats(x: Any, source: Float | Integer) -> Array:
+    """x in float32 if that holds all numbers of its format, else in float64, wide integers rounded to odd."""
+    f32 = number_format("float32")
+    fits = (source.emax <= f32.emax and source.emin - source.frac_bits >= f32.emin - 23 and source.frac_bits <= 23
+            if isinstance(source, Float) else source.bits <= 24)
+    wanted = np.dtype(np.float32 if fits else np.float64)
+    array = np.asarray(x)
+    if array.dtype.newbyteorder("=") == wanted and source.name == wanted.name:
+        return array.astype(wanted, copy=False)
+    return convert(x, wanted, "ro", source=source)
+
+
+def _values(elements: Array, element: Float | Integer) -> Array:
+    """Elements as float64."""
+    values = convert(elements, "float64", source=element)
+    return values if isinstance(element, Float) else values * 2.0 ** (2 - element.bits)
+
+
+def _quotient(x: Any, divisor: Any) -> Array:
+    """x / divisor in float64, rounded to odd; divisors are positive, or infinite: they make zeros of numbers.
+
+    What is rounded to nearest is made odd where it is inexact, by its remainder. On significands, where nothing leaves
+    the range, q * divisor is two floats exactly (Dekker 1971, doi 10.1007/BF01397083), and so the remainder is one.
+    Rounding to odd loses nothing that a later rounding to 51 bits or fewer, in any mode, would see (Boldo and Melquiond
+    2008, doi 10.1109/TC.2007.70819). Exponents stop at -1000, far below every format's.
+    """
+    with np.errstate(all="ignore"):
+        top, below = np.frexp(np.asarray(x, np.float64)), np.frexp(np.asarray(divisor, np.float64))
+        q = top[0] / below[0]
+        high = [part - (part - whole) for whole in (q, below[0]) for part in (whole * 134217729.0,)]    # 2**27 + 1
+        low = [whole - part for whole, part in zip((q, below[0]), high)]
+        product = q * below[0]
+        error = ((high[0] * high[1] - product) + high[0] * low[1] + low[0] * high[1]) + low[0] * low[1]
+        rest = (top[0] - product) - error
+        code = np.asarray(q).view(np.int64)
+        step = np.where((rest > 0) == (q > 0), 1, -1)
+        code += np.where((rest != 0) & np.isfinite(rest) & (code & 1 == 0), step, 0)
+        q = np.ldexp(code.view(np.float64), np.maximum(top[1] - below[1], -1000))
+        return np.where(np.isinf(divisor) & np.isfinite(x), np.copysign(0.0, x), q)
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+
+class _Tensor(NamedTuple):
+    """The upper level: amax of the tensor, its scale, and in mode te what numbers are multiplied by."""
+
+    amax: float
+    scale: np.float32
+    encode: np.float32 = np.float32(1)
+
+
+# A mode is two functions. One makes of the tensor's amax the _Tensor; the other makes of each block's amax, which
+# becomes the element `limit`, the scale and what the block's numbers are divided (exact) or multiplied by.
+
+def _exact_tensor(job: _Job, amax: float) -> _Tensor:
+    quotient = _quotient(amax, job.fmt.largest * job.scale_max) if amax else 1.0
+    return _Tensor(amax, np.maximum(convert(quotient, "float32", overflow="saturate"), np.float32(2**-149))[()])
+
+
+def _exact(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tuple[Array, Array]:
+    fmt, unit = job.fmt, 1.0 if tensor is None else float(tensor.scale)
+    if fmt.rule in POWERS:
+        level = amax.astype(np.float64) if tensor is None else _quotient(amax, unit)
+        up = (1 << 52) - POWERS[fmt.rule](fmt.grid)
+        exponent = (level.view(np.int64) + up >> 52) - 1023 - fmt.grid.emax
+        exponent = np.clip(exponent, fmt.scale.emin - fmt.scale.frac_bits, fmt.scale.emax)
+        scales = convert((exponent + 1023 << 52).view(np.float64), fmt.scale)
+    else:
+        scales = job.over(amax.reshape(1, -1), np.array([limit * unit]), fmt.scale, Policy(fmt.rule, "saturate"))[0]
+        scales = from_codes(scales.reshape(-1), fmt.scale)
+    divisor = convert(scales, "float64", source=fmt.scale) * unit
+    return scales, np.where(divisor > 0, divisor, np.inf)
+
+
+def _te_tensor(job: _Job, amax: float) -> _Tensor:
+    encode = np.float32(job.scale_max * 6) / np.float32(amax)
+    encode = np.fmin(encode, _F32_MAX) if amax and encode else np.float32(1)
+    return _Tensor(amax, np.float32(1) / encode, encode)
+
+
+def _te(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tuple[Array, Array]:
+    encode, six = np.float32(1) if tensor is None else tensor.encode, np.float32(6)
+    if job.four_over_six:
+        level = np.fmin(amax / six * encode * np.float32(six / limit), np.float32(448))
+    else:
+        level = np.fmin(amax * (encode * (np.float32(1) / six)), _F32_MAX)
+    scales = convert(level, job.fmt.scale, overflow="saturate")
+    decoded = convert(scales, "float32", source=job.fmt.scale) * (np.float32(1) / encode)
+    return scales, np.fmin(np.float32(1) / decoded, _F32_MAX)
+
+
+def _torchao_tensor(job: _Job, amax: float) -> _Tensor:
+    return _Tensor(amax, np.float32(amax) / np.float32(job.scale_max * 6))
+
+
+def _torchao(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tuple[Array, Array]:
+    unit, six = np.float32(1) if tensor is None else tensor.scale, np.float32(6)
+    level = np.clip(amax / six / unit, np.float32(2**-6), np.float32(448))
+    scales = convert(level, job.fmt.scale, overflow="saturate")
+    return scales, np.float32(1) / unit / convert(scales, "float32", source=job.fmt.scale)
+
+
+_MODES = {"exact": (_exact_tensor, _exact), "te": (_te_tensor, _te), "torchao": (_torchao_tensor, _torchao)}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One quantisation of blocks x (blocks, elements of a block) in float32 or float64."""
+
+    fmt: BlockFormat
+    policy: Policy
+    nan: str
+    mode: str
+    engine: str | None
+    four_over_six: str | None
+    given_scale_max: float | None
+    counted: bool
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES:
+            raise BadOperand(f"mode {self.mode!r} is not known; the modes are {', '.join(_MODES)}")
+        nvfp4 = self.fmt.grid.name == "float4_e2m1fn" and self.fmt.scale.name == "float8_ue4m3"
+        if self.mode != "exact" and (not nvfp4 or self.fmt.rule != "rne"):
+            raise BadOperand(f"mode {self.mode} is arithmetic of NVFP4, E2M1 with E4M3 scales to nearest even; "
+                             f"{self.fmt}, rule {self.fmt.rule}, is not")
+        if self.four_over_six not in (None, "mae", "mse"):
+            raise BadOperand(f"four_over_six is {self.four_over_six!r}; it takes mae or mse")
+        if self.four_over_six and (self.fmt.grid.name != "float4_e2m1fn" or self.fmt.rule in POWERS
+                                   or self.policy.rounding in STOCHASTIC or self.mode == "torchao"):
+            raise BadOperand("four_over_six chooses between scales that are not powers of two, for E2M1 elements, "
+                             "rounded the same way each time, in mode exact or te")
+
+    @property
+    def scale_max(self) -> float:
+        number = decode(self.fmt.scale, self.fmt.scale.max_code)
+        return self.given_scale_max or math.ldexp(number.sig, number.exp)
+
+    def run(self, x: Array, words: Array | None, two_level: bool,
+            tensor_amax: float | None) -> tuple[Array, Array, np.float32 | None, Array]:
+        """Codes (blocks, elements) of the grid, scales, the tensor scale, and counts as of COUNTS."""
+        if self.mode != "exact" and x.dtype != np.float32:
+            raise BadOperand(f"x needs {x.dtype.name}, and mode {self.mode} computes in float32; convert it first")
+        size = max(1, x.shape[1])
+        chunks = [slice(i, i + max(1, CHUNK // size)) for i in range(0, len(x), max(1, CHUNK // size))]
+        amax = np.concatenate([np.empty(0, x.dtype), *in_threads(lambda chunk: self.amax(x[chunk]), chunks)])
+        bad = np.flatnonzero(np.isnan(amax))
+        if bad.size:                                        # rare, so there may be a copy
+            amax[bad] = 0
+            if self.nan == "block":
+                x = x.copy()
+                x[bad] = 0
+            else:
+                amax[bad] = np.where(np.isnan(x[bad]), 0, np.abs(x[bad])).max(axis=1)
+        tensor = None
+        if two_level:
+            top = tensor_amax if tensor_amax is not None else self.tensor_amax(x, amax)
+            if not 0 <= top:
+                raise BadOperand(f"tensor_amax is {top}; it takes a magnitude, 0 or more")
+            with np.errstate(all="ignore"):
+                tensor = _MODES[self.mode][0](self, top)
+
+        def work(chunk: slice) -> tuple[Array, Array, Array]:
+            with np.errstate(all="ignore"):
+                return self.chunk(x[chunk], amax[chunk], tensor, None if words is None else words[chunk])
+
+        parts = in_threads(work, chunks) or [work(slice(0))]
+        y, scales, counts = (np.concatenate(each) if len(parts) > 1 else each[0] for each in zip(*parts))
+        if self.nan == "block" and bad.size:
+            scales[bad] = from_codes(np.array([self.fmt.scale.nan_code], self.fmt.scale.code_dtype), self.fmt.scale)
+        return y, scales, tensor and tensor.scale, counts.reshape(-1, len(COUNTS)).sum(axis=0)
+
+    def amax(self, x: Array) -> Array:
+        """The largest magnitude of each block; a NaN is larger than all."""
+        code = x.view(f"u{x.dtype.itemsize}")
+        top = code.dtype.type((1 << 8 * x.dtype.itemsize - 1) - 1)
+        return (code & top).max(axis=1, initial=0).view(x.dtype)
+
+    def tensor_amax(self, x: Array, amax: Array) -> float:
+        """Of all numbers; in mode exact of the finite ones."""
+        if self.mode == "exact" and np.isinf(amax).any():
+            amax = np.where(np.isfinite(x), np.abs(x), 0)
+        return float(amax.max(initial=0))
+
+    def chunk(self, x: Array, amax: Array, tensor: _Tensor | None,
+              words: Array | None) -> tuple[Array, Array, Array]:
+        """Codes, scales and counts of a few blocks."""
+        make = _MODES[self.mode][1]
+        scales, factor = make(self, amax, tensor, self.fmt.largest)
+        if self.four_over_six:
+            others, other = make(self, amax, tensor, 4.0)
+            worse = self.error(x, scales, factor, tensor) > self.error(x, others, other, tensor)
+            scales = np.where(worse, others.view(np.uint8), scales.view(np.uint8)).view(scales.dtype)
+            factor = np.where(worse, other, factor)
+        y, counts = self.elements(x, factor, words)
+        return y, scales, counts
+
+    def error(self, x: Array, scales: Array, factor: Array, tensor: _Tensor | None) -> Array:
+        """What each block would lose: the sum of its errors in ascending order, in float64, or as TransformerEngine."""
+        te = self.mode == "te"
+        y, scale = (convert(codes, "float32" if te else "float64", source=fmt) for codes, fmt in
+                    ((self.elements(x, factor, None)[0], self.fmt.grid), (scales[:, None], self.fmt.scale)))
+        if tensor is None:
+            lost = y * scale - x
+        elif te:
+            lost = y * scale * np.float32(tensor.amax) / np.float32(6 * self.scale_max) - x
+        else:
+            lost = y * scale * float(tensor.scale) - x
+        lost = np.abs(lost) if self.four_over_six == "mae" else lost * lost
+        if not te or self.fmt.block != (16, 16):
+            return np.add.accumulate(lost, axis=1)[:, -1]
+        rows = np.add.accumulate(lost.reshape(-1, 16, 16), axis=2)[:, :, -1]    # and the 16 rows' sums pair by pair
+        while rows.shape[1] > 1:
+            rows = rows[:, :rows.shape[1] // 2] + rows[:, rows.shape[1] // 2:]
+        return rows[:, 0]
+
+    def elements(self, x: Array, factor: Array, words: Array | None) -> tuple[Array, Array]:
+        """Codes (blocks, elements) of x divided by factor (exact) or multiplied in float32, and counts."""
+        if self.mode == "exact":
+            return self.over(x, factor, self.fmt.grid, self.policy, words)
+        return self.rounded(x * factor[:, None], self.fmt.grid, self.policy, words)
+
+    def over(self, x: Array, divisor: Array, target: Float, policy: Policy,
+             words: Array | None = None) -> tuple[Array, Array]:
+        """Codes of x / divisor, one divisor a row, rounded once; and counts."""
+        return self.rounded(_quotient(x, divisor[:, None]), target, policy, words)
+
+    def rounded(self, x: Array, target: Float, policy: Policy, words: Array | None) -> tuple[Array, Array]:
+        source = number_format(x.dtype)
+        how = conversion(source, target, policy)
+        flat = np.ascontiguousarray(x).reshape(-1).view(source.code_dtype)
+        drawn = None if words is None else words.reshape(-1)
+        refuses = policy.overflow == "error" or policy.nan == "error"
+        y, counts = run(how, flat, lambda start, stop: None if drawn is None else drawn[start:stop], self.engine,
+                        self.counted or refuses)
+        if refuses:
+            self.refuse(x, target, policy, counts)
+        return y.reshape(x.shape), counts
+
+    def refuse(self, x: Array, target: Float, policy: Policy, counts: Array) -> None:
+        """Raise BadOperand for the first number over its scale that the policy refuses."""
+        if not counts[:COUNTS.index("flushed")].any():
+            return
+        try:
+            convert(x, target, "rz" if policy.rounding in STOCHASTIC else policy.rounding, policy.overflow, policy.nan)
+        except BadOperand as error:
+            raise BadOperand(f"an element over its scale, by block and position in it: {error}") from None
+
+    def report(self, found: Array, axes: tuple[int, ...], values: Array, scales: Array, counts: Array) -> Report:
+        """Counts of the elements of `found`: `values` before any NaN was taken out."""
+        count = dict(zip(COUNTS, map(int, counts)))
+        lost = 0
+        if self.nan == "block":
+            bad = np.isnan(values).any(axis=1)
+            there = _gather(np.broadcast_to(True, found.shape), axes, self.fmt.block)[bad] if bad.any() else np.empty(0)
+            count["nan"] = int(np.isnan(values[bad]).sum())
+            lost = int(there.sum()) - count["nan"]
+        how = conversion(number_format("float64"), self.fmt.grid, self.policy)
+        saturated = overflowed = 0
+        for name, code in dict(zip(COUNTS, (*how.over, *how.infinity))).items():
+            kind = decode(self.fmt.grid, code or 0).kind
+            saturated += count[name] * (kind == "finite")
+            overflowed += count[name] * (kind == "nan" or (kind == "inf" and not name.startswith("infinite")))
+        return Report(found.size, saturated, overflowed + lost, count["flushed"], count["nan"])
+
+
+def _rows(*rows: tuple[str, str, tuple[int, ...], str, str, bool]) -> dict[str, BlockFormat]:
+    return {name: BlockFormat(name, number_format(element), block, number_format(scale), rule, two)  # type: ignore[arg-type]
+            for name, element, block, scale, rule, two in rows}
+
+
+BLOCKS = _rows(
+    # name         element  block     scale    rule     two levels
+    ("mxfp8_e4m3", "e4m3", (32,), "ue8m0", "floor", False),
+    ("mxfp8_e5m2", "e5m2", (32,), "ue8m0", "floor", False),
+    ("mxfp6_e3m2", "e3m2", (32,), "ue8m0", "floor", False),
+    ("mxfp6_e2m3", "e2m3", (32,), "ue8m0", "floor", False),
+    ("mxfp4",      "e2m1", (32,), "ue8m0", "floor", False),
+    ("mxint8",     "int8", (32,), "ue8m0", "floor", False),
+    ("nvfp4",      "e2m1", (16,), "ue4m3", "rne",   True),
+)
