@@ -1,12 +1,13 @@
-/* Every method of emulator/exact.py, under the name it has there; [KM], [XMMA], [TC5] and [PTX] are the sources named
- * there. Operands are taken apart once per row into planes that all columns share; a fused sum is a sum of 64-bit
- * integers; an IEEE step is the host's own. This is the portable and readable form: one element of D after another. */
+/* The methods of emulator/exact/nvidia.py, under the names they have there, and the door to those of the other vendors;
+ * [KM], [XMMA], [TC5] and [PTX] are the sources named there. Operands are taken apart once per row into planes that all
+ * columns share; a fused sum is a sum of 64-bit integers; an IEEE step is the host's own. This is the portable and readable
+ * form: one element of D after another. */
 #include <fenv.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
-#include "number.h"
+#include "dot.h"
 
 #ifdef __FAST_MATH__
 #error "-ffast-math would change the IEEE steps"
@@ -425,6 +426,10 @@ int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k,
         [EMU_ROUND_RNE] = FE_TONEAREST, [EMU_ROUND_RZ] = FE_TOWARDZERO,
         [EMU_ROUND_RD] = FE_DOWNWARD,   [EMU_ROUND_RU] = FE_UPWARD,
     };
+    switch (row->method) {
+    case EMU_METHOD_TWO_CHAINS: case EMU_METHOD_ODD_THEN_EVEN:
+        return x86_dots(row, batch, m, n, k, a, b, c, d);
+    }
     job j;
     int status = check(&j, row, k);
     if (!status && (batch < 0 || m < 0 || n < 0 || (j.scaled && (!scale_a || !scale_b))))

@@ -14,7 +14,7 @@
  *         return printf("%s %08x\n", emu_why(status), (unsigned)d) < 0;        // prints: done 40000000
  *     }
  *
- *     cc -std=c11 -O3 -ffp-contract=off -Icsrc example.c csrc/dot.c -lm
+ *     cc -std=c11 -O3 -ffp-contract=off -Icsrc example.c csrc/dot*.c -lm
  *
  * What stands between the two `cffi` lines is also what Python sees: setup.py reads it from here.
  * Keep to declarations, enums, structs and `#define NAME integer` there; no other preprocessor lines. */
@@ -37,7 +37,8 @@ const char *emu_parts(void);         /* the parts compiled in, as words: "portab
 /* Each enum in the order of the Python table it repeats. */
 enum {                               /* exact.METHODS */
     EMU_METHOD_CHAIN, EMU_METHOD_EXACT_GROUPS, EMU_METHOD_FP8_THROUGH_F16, EMU_METHOD_SIMT_F32, EMU_METHOD_SIMT_F16,
-    EMU_METHOD_FMA_CHAIN, EMU_METHOD_INTEGER, EMU_METHOD_XOR_POPC, EMU_METHOD_AND_POPC
+    EMU_METHOD_FMA_CHAIN, EMU_METHOD_INTEGER, EMU_METHOD_XOR_POPC, EMU_METHOD_AND_POPC,
+    EMU_METHOD_TWO_CHAINS, EMU_METHOD_ODD_THEN_EVEN
 };
 enum {                               /* rounding.MODES */
     EMU_ROUND_RNE, EMU_ROUND_RNA, EMU_ROUND_RZ, EMU_ROUND_RD, EMU_ROUND_RU, EMU_ROUND_RO, EMU_ROUND_SR,

@@ -734,7 +734,7 @@ def _probe_integers(p: _Probes) -> None:
     up, down = (ins.a.max, ins.b.max), (ins.a.min if ins.a.signed else 0, ins.b.max)
     for parts in (2, 4, 8):
         for turn in range(parts):
-            step = ins.k // parts
+            step = max(ins.k // parts, 1)
             for rising in (up, down):
                 falling = down if rising is up else up
                 steps = {

@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numba
@@ -416,12 +417,12 @@ def fma_chain(ins: Instruction, a: Array, b: Array, c: Array, sa: Any, sb: Any) 
 
 
 def integer(ins: Instruction, a: Array, b: Array, c: Array, sa: Any, sb: Any) -> Array:
-    """The exact sum, wrapped, or clamped after each instruction. Below 2**53 BLAS may add integers in any order."""
-    step = ins.k if ins.saturate else a.shape[2]
+    """The exact sum, wrapped, or clamped after each instruction. Below 2**53 BLAS may add integers in any order: so it
+    adds 2**20 products of 16 bits and 16 at a time."""
+    step = ins.k if ins.saturate else 1 << 20
     for start in range(0, a.shape[2], step):
         c = c + a[:, :, start:start + step] @ b[:, start:start + step]
-        if ins.saturate:
-            c = np.clip(c, ins.d.min, ins.d.max)
+        c = np.clip(c, ins.d.min, ins.d.max) if ins.saturate else np.remainder(c, 2.0 ** ins.d.bits)
     return c.astype(np.int64) & ((1 << ins.d.bits) - 1)
 
 
@@ -443,8 +444,8 @@ METHODS: dict[str, Callable[..., Array]] = {f.__name__: f for f in (
 def _refusal(ins: Instruction) -> str:
     """Why this engine would not be exact for a row; empty for every row of the table."""
     if isinstance(ins.a, Integer):
-        narrow = ins.a.bits + ins.b.bits <= (2 if "popc" in ins.method else 16) and {ins.c.bits, ins.d.bits} == {32}
-        return "" if narrow else "it takes operands of 8 bits and sums of 32"
+        narrow = ins.a.bits + ins.b.bits <= (2 if "popc" in ins.method else 32) and {ins.c.bits, ins.d.bits} == {32}
+        return "" if narrow else "it takes operands of 16 bits and sums of 32"
     operands: list[Any] = [ins.a, ins.b]
     scales: list[Any] = [ins.scale] * 2 if ins.block else []
     formats = {*operands, *scales, ins.c, ins.d}
@@ -477,8 +478,13 @@ def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: 
 
     a: (batch, m, k); b: (batch, n, k); c, d: (batch, m, n); scale_a: (batch, m, k / block) and scale_b: (batch, n,
     k / block), or None. All are C-contiguous arrays of codes in their formats' code_dtype. k is a multiple of ins.k:
-    an instruction's D is the next one's C. Raises EngineUnavailable for a row where this engine would not be exact.
+    an instruction's D is the next one's C. Methods of other vendors than NVIDIA are in modules of their own. Raises
+    EngineUnavailable for a row where this engine would not be exact.
     """
+    vendor = exact.METHODS[ins.method].__module__.rpartition(".")[2]
+    if vendor != "nvidia":
+        import_module(f"{__name__}_{vendor}").dots(ins, a, b, c, scale_a, scale_b, d)
+        return
     if why := _refusal(ins):
         raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
     if not d.size:

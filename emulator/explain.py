@@ -186,6 +186,8 @@ def _rounding(fmt: Float, total: Number, code: int, mode: str, precision: int) -
         how = "an infinity came in" if total.kind == "inf" else "NaN came in, or arose from infinities"
     elif result.kind != "finite":
         how = "the sum rounds past the largest number"
+    elif total.sig and not result.sig and total.sig.bit_length() + total.exp >= unit:
+        how = "below the smallest normal number, flushed"
     elif below <= 0 or not total.sig & ((1 << below) - 1):
         how = "exact"
     else:

@@ -54,10 +54,14 @@ def vector(row: Instruction, why: str, want: int, products: dict = {}, c: int = 
 
 def directed(row: Instruction) -> list[Vector]:
     """All directed vectors of a row."""
+    import directed_x86
+
     if not isinstance(row.d, Float):
         return [*_integers(row)]
     if row.k == 1:
         return [*_ffma(row)]
+    if row.arch == "x86_64":
+        return [*directed_x86.vectors(row)]
     return [*_specials(row), *_fused(row), *_alignment(row), *_fp4(row), *_fp64(row), *_listed(row)]
 
 

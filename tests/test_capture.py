@@ -23,7 +23,8 @@ def test_it_runs_every_row_but_tcgen05(arch):
     """And nothing else: .rn is the default rounding under another name."""
     rows = {name.replace("nNk", "n8k") for name in table(arch) if not name.startswith("tcgen05") and ".rn." not in name}
     assert {form.name for form in capture.forms(arch)} == rows
-    assert set(capture.ARCHITECTURES) == set(ARCHS) - {"sm_70"}         # which the toolkit no longer compiles for
+    nvidia = {arch for arch in ARCHS if arch.startswith("sm_")}
+    assert set(capture.ARCHITECTURES) == nvidia - {"sm_70"}             # which the toolkit no longer compiles for
 
 
 @pytest.mark.parametrize("arch", [pytest.param(arch, marks=[pytest.mark.exhaustive] * (arch != "sm_90"))

@@ -22,7 +22,7 @@ from emulator.instructions import Instruction, find, generic, golden_root
 UNPINNED = Path(__file__).with_name("unpinned.txt")
 METHOD_STEP = {"chain": "fp8_through_f16", "fp8_through_f16": "chain", "exact_groups": "chain", "simt_f32": "fma_chain",
                "simt_f16": "simt_f32", "fma_chain": "simt_f32", "xor_popc": "and_popc", "and_popc": "xor_popc",
-               "integer": "and_popc"}
+               "integer": "and_popc", "two_chains": "odd_then_even", "odd_then_even": "two_chains"}
 
 
 def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
@@ -35,7 +35,7 @@ def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
                 unused = column == "bus" and row.method != "chain"          # the other methods count for themselves
                 if not unused and (moved.terms, moved.floor, moved.adder.frac) != (row.terms, row.floor, row.adder.frac):
                     yield name, moved
-    if row.method not in ("xor_popc", "and_popc", "integer", "simt_f32", "simt_f16"):
+    if row.method not in ("xor_popc", "and_popc", "integer", "simt_f32", "simt_f16", "two_chains", "odd_then_even"):
         yield "rounding", replace(row, rnd={"rz": "rne", "rne": "rz", "rd": "rz", "ru": "rz"}[row.rounding])
     if row.method == "integer":
         yield "saturate", replace(row, saturate=not row.saturate)

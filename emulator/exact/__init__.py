@@ -8,6 +8,7 @@ error, and one rounding leads back to a code. The rules of the matrix units cite
 [XMMA] Xie et al. 2025, "MMA-Sim", arXiv 2511.10909, and its program mmasim 2.1.1.
 [TC5]  sf-tensor/tcgen05 (B200 result words), commit 8fce64d.
 [PTX]  NVIDIA PTX ISA 9.0, section 9.7.14 "warp-level matrix instructions".
+[SDM]  Intel 64 and IA-32 Architectures Software Developer's Manual.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import BadOperand
-from . import nvidia
+from . import nvidia, x86
 from .numbers import NAN, ONE, ZERO, Number, add, convert, decode, encode, fma, multiply, settle
 from .steps import Addend, Step, fused_sum
 
@@ -27,7 +28,7 @@ __all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "
            "fma", "fused_sum", "multiply", "settle"]
 
 # How a row composes its K: each a function (ins, a, b, c, scale_a, scale_b, trace) -> code of D, on Numbers.
-METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS}
+METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS}
 
 
 def dot(ins: Instruction, a_codes: Sequence[int], b_codes: Sequence[int], c_code: int = 0,

@@ -13,7 +13,8 @@ __all__ = ["NAN", "ONE", "ZERO", "Number", "add", "convert", "decode", "encode",
 
 class Number(NamedTuple):
     """(-1)**negative * sig * 2**exp, or an infinity, or NaN. `sig` is never normalised: exp is the weight of its last
-    bit, so exp + frac_bits is the exponent the hardware sees, also for a subnormal."""
+    bit, so exp + frac_bits is the exponent the hardware sees, also for a subnormal. That of a NaN which was decoded is
+    its fraction field."""
 
     negative: bool
     sig: int
@@ -41,9 +42,9 @@ def decode(fmt: Float | Integer, code: int) -> Number:
     negative, magnitude = bool(code & fmt.sign), code & fmt.magnitude
     if fmt.specials == "fnuz" and negative and not magnitude:
         return NAN._replace(negative=True)
-    if magnitude > fmt.max_code:
-        return Number(negative, 0, 0, "inf" if magnitude == fmt.inf_code else "nan")
     field, frac = divmod(magnitude >> fmt.low_pad, 1 << fmt.frac_bits)
+    if magnitude > fmt.max_code:
+        return Number(negative, 0, 0, "inf") if magnitude == fmt.inf_code else Number(negative, frac, 0, "nan")
     if fmt.specials == "exponent":
         return Number(negative, 1, field + fmt.emin)
     hidden = (field > 0) << fmt.frac_bits

@@ -22,8 +22,11 @@ SOURCES = {
     "PTX": "NVIDIA PTX ISA 9.0, sections 9.7.3 (fma), 9.7.14 and 9.7.16",
     "SASS": "the SASS that ptxas of CUDA 13.0 emits for the form, its CUDA-core steps being IEEE operations",
     "EMU": "mmaemu 0.1.0, RTX 4060 and H100 PCIe",
+    "SDM": "Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and Instruction Set Extensions",
     "THOR": "public Jetson Thor report: BF16 K16 and MXFP8 K32 keep 25 fraction bits",
 }
+
+DOCUMENTS = ("PTX", "SASS", "SDM")      # what says how a machine computes without having measured it
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Instruction:
         captured = [f"{folder} ({rows:,} rows)" for folder, rows in captures().get((self.arch, generic(self.name)), ())]
         if captured or self.recorded:
             return "silicon: " + ", ".join(captured + [f"recorded on {self.recorded} [KM]"] * bool(self.recorded))
-        measured = [key for key in self.sources if key not in ("PTX", "SASS")]
+        measured = [key for key in self.sources if key not in DOCUMENTS]
         kind = "published" if measured else "documented" if self.sources else "assumed"
         return f"{kind}: " + (" ".join(f"[{key}]" for key in self.sources) or self.note)
 
