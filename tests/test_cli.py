@@ -143,7 +143,7 @@ def test_golden_import(tmp_path):
 
 def test_instructions():
     told = run("instructions", "v100").splitlines()
-    assert told[0] == "sm_70 Volta: 3 instructions" and len(told) == 5
+    assert told[0] == "sm_70 Volta: 4 instructions" and len(told) == 6
     assert told[2].split()[:6] == ["mma.m8n8k4.f32.f16.f16.f32", "4", "23", "-131", "rz", "chain"]
     assert "silicon: recorded on V100 [KM]" in told[2]
     assert "architecture 'sm_60' is not modelled" in run("instructions", "sm_60", status=2)
