@@ -29,7 +29,7 @@ extern "C" {
 
 /* cffi: begin */
 
-#define EMU_VERSION 2                /* rises when anything declared here changes its meaning */
+#define EMU_VERSION 3                /* rises when anything declared here changes its meaning */
 
 int emu_version(void);               /* the EMU_VERSION that the library was compiled with */
 const char *emu_parts(void);         /* the parts compiled in, as words: "portable avx2 avx512 avx512fp16" */
@@ -82,18 +82,24 @@ int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k,
 
 /* --- whole matrix products --- */
 
-typedef struct {                     /* element (i, j) is the code at codes + i * down + j * across, in bytes */
-    void *codes;
-    int64_t down, across;
+typedef struct {                     /* element (i, j) of product p is the code at codes + p * next + i * down + j * across, */
+    void *codes;                     /* in bytes */
+    int64_t next, down, across;
 } emu_matrix;
 
-/* D = A B + C for a (m, k), b (k, n), c and d (m, n), any strides, with the same bits as emu_dots but fast: where a kernel
- * for the row exists, and the operands let it be exact, tile by tile; the rest goes through emu_dots. k is any: what is
- * missing of the last instruction is zero. c may be NULL for zeros, and may be d. Scales are (m, k / block) and
+/* `batch` times D = A B + C for a (m, k), b (k, n), c and d (m, n), any strides, with the same bits as emu_dots but fast:
+ * where a kernel for the row exists, and the operands let it be exact, tile by tile; the rest goes through emu_dots. k is
+ * any: what is missing of the last instruction is zero. c may be NULL for zeros, and may be d. Scales are (m, k / block) and
  * (k / block, n), rounded up. D must have the format of C if k is more than one instruction. Any number of threads may
  * call it for parts of one product. */
-int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_matrix *a, const emu_matrix *b,
-               const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b, const emu_matrix *d);
+int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const emu_matrix *a,
+               const emu_matrix *b, const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b,
+               const emu_matrix *d);
+
+/* The same for one instruction on contiguous operands: a (m, k), b (k, n), c (or NULL) and d (m, n), scale_a (m, k / block)
+ * and scale_b (k / block, n) or NULL. */
+int emu_tile(const emu_row *row, int64_t m, int64_t n, const void *a, const void *b, const void *c, const void *scale_a,
+             const void *scale_b, void *d);
 
 /* The kernels that emu_matmul picks from: "portable", "avx2", "avx512" or "avx512fp16"; each only where it was compiled and
  * the CPU has it. The environment variable EMULATOR_ISA, and emu_limit_isa after it, set the highest allowed. */

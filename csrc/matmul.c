@@ -98,7 +98,7 @@ static void scatter(const void *codes, int width, size_t count, const emu_matrix
 
 static emu_matrix transposed(const emu_matrix *x)
 {
-    return (emu_matrix){x->codes, x->across, x->down};
+    return (emu_matrix){x->codes, 0, x->across, x->down};
 }
 
 /* --- the exact way ------------------------------------------------------------------------------------------------- */
@@ -347,9 +347,9 @@ static uint32_t to_half(float x)                /* which is a number of float16 
 static uint64_t load_sums(const product *p, size_t rows, size_t columns, uint32_t least, uint32_t most)
 {
     uint64_t bad = 0;
-    memset(p->sums, 0, ROWS * p->width * sizeof *p->sums);
     for (size_t r = 0; r < rows; r++) {
         float *sums = p->sums + r * p->width;
+        memset(sums + columns, 0, (p->width - columns) * sizeof *sums);
         const unsigned char *old = p->old + r * columns * (size_t)p->d.bytes;
         uint32_t codes[WIDEST], mask = p->half ? 0x7fff : 0x7fffffff, any = 0;
         read_line(old, p->d.bytes, p->d.bytes, columns, codes);
@@ -618,7 +618,7 @@ static void *cut(unsigned char *memory, size_t *used, size_t count, size_t size)
 
 static size_t lay_out(product *p, unsigned char *memory)
 {
-    size_t used = 0, width = p->width, groups = p->chunk / RUN + 1;
+    size_t used = 0, width = p->width, groups = p->chunk / RUN + 1, rows = p->m < ROWS ? p->m : ROWS;
     if (p->kind == FUSED) {
         p->a_plain = cut(memory, &used, ROWS * p->chunk, (size_t)p->a.bytes);
         p->b_plain = cut(memory, &used, p->columns * p->chunk, (size_t)p->b.bytes);
@@ -644,23 +644,49 @@ static size_t lay_out(product *p, unsigned char *memory)
             to->some = cut(memory, &used, count, sizeof *to->some);
         }
     p->panels = cut(memory, &used, p->columns / width, sizeof *p->panels);
-    p->old = cut(memory, &used, ROWS * width, 8);
-    p->slow_a = cut(memory, &used, ROWS * p->chunk, (size_t)p->a.bytes);
+    p->old = cut(memory, &used, rows * width, 8);
+    p->slow_a = cut(memory, &used, rows * p->chunk, (size_t)p->a.bytes);
     p->slow_b = cut(memory, &used, width * p->chunk, (size_t)p->b.bytes);
-    p->slow_c = cut(memory, &used, ROWS * width, 8);
-    p->slow_d = cut(memory, &used, ROWS * width, 8);
+    p->slow_c = cut(memory, &used, rows * width, 8);
+    p->slow_d = cut(memory, &used, rows * width, 8);
     if (p->row->block) {
-        p->slow_sa = cut(memory, &used, ROWS * p->chunk, 1);
+        p->slow_sa = cut(memory, &used, rows * p->chunk, 1);
         p->slow_sb = cut(memory, &used, width * p->chunk, 1);
     }
     return used;
 }
 
-int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_matrix *a, const emu_matrix *b,
-               const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b, const emu_matrix *d)
+/* D of one product. */
+static int multiply_all(product *p, size_t deep)
 {
-    product p = {.row = row, .from_a = a, .from_b = b, .from_c = c, .scale_a = scale_a, .scale_b = scale_b, .to = d,
-                 .m = (size_t)m, .n = (size_t)n, .k = (size_t)k};
+    int status = EMU_DONE;
+    for (size_t left = 0; left < p->n; left += p->columns) {
+        size_t end = p->n - left < p->columns ? p->n : left + p->columns;
+        for (size_t at = 0; at < deep; at += p->chunk) {
+            size_t depth = deep - at < p->chunk ? deep - at : p->chunk;
+            for (size_t j = left; p->kind != SLOW && j < end; j += p->width)
+                p->panels[(j - left) / p->width] = take_b(p, j, end - j < p->width ? end - j : p->width, at, depth);
+            for (size_t i = 0; !status && i < p->m; i += ROWS) {
+                size_t rows = p->m - i < ROWS ? p->m - i : ROWS;
+                panel of_a = p->kind == SLOW ? (panel){0} : take_a(p, i, rows, at, depth);
+                for (size_t j = left; !status && j < end; j += p->width)
+                    status = do_tile(p, &of_a, i, rows, j, end - j < p->width ? end - j : p->width, at, depth);
+            }
+        }
+    }
+    return status;
+}
+
+int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const emu_matrix *a,
+               const emu_matrix *b, const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b,
+               const emu_matrix *d)
+{
+    const emu_matrix *given[] = {a, b, c, scale_a, scale_b, d};
+    emu_matrix now[6], *use[6];                 /* the operands of one product */
+    for (int i = 0; i < 6; i++)
+        use[i] = given[i] ? &now[i] : NULL;
+    product p = {.row = row, .from_a = use[0], .from_b = use[1], .from_c = use[2], .scale_a = use[3], .scale_b = use[4],
+                 .to = use[5], .m = (size_t)m, .n = (size_t)n, .k = (size_t)k};
     int isa = emu_isa_now(), status = emu_dots(row, 0, 0, 0, row->k, NULL, NULL, NULL, a, b, NULL);
     if (isa < 0 || status)
         return status ? status : EMU_BAD_ISA;
@@ -673,7 +699,7 @@ int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_ma
         describe(&row->scale, &p.scale);
     size_t step = (size_t)row->k, deep = (p.k + step - 1) / step * step;
     deep = deep ? deep : step;                  /* K = 0 is one instruction over zeros */
-    if (m < 0 || n < 0 || k < 0 || (scaled && (!scale_a || !scale_b))
+    if (batch < 0 || m < 0 || n < 0 || k < 0 || (scaled && (!scale_a || !scale_b))
         || (deep > step && memcmp(&row->c, &row->d, sizeof row->c)))
         return EMU_BAD_SHAPE;
 
@@ -689,25 +715,37 @@ int emu_matmul(const emu_row *row, int64_t m, int64_t n, int64_t k, const emu_ma
     p.chunk = step >= CHUNK ? step : CHUNK / step * step;
     p.chunk = p.chunk < deep ? p.chunk : deep;
     p.columns = p.n < COLUMNS ? (p.n + p.width - 1) / p.width * p.width : COLUMNS;
-    unsigned char *memory = calloc(lay_out(&p, NULL) + 64, 1);    /* zeros, as a last tile is not full */
+    unsigned char *memory = malloc(lay_out(&p, NULL) + 64);
     if (!memory)
         return EMU_NO_MEMORY;
     lay_out(&p, memory + (64 - (uintptr_t)memory % 64));
-
-    for (size_t left = 0; left < p.n; left += p.columns) {
-        size_t end = p.n - left < p.columns ? p.n : left + p.columns;
-        for (size_t at = 0; at < deep; at += p.chunk) {
-            size_t depth = deep - at < p.chunk ? deep - at : p.chunk;
-            for (size_t j = left; p.kind != SLOW && j < end; j += p.width)
-                p.panels[(j - left) / p.width] = take_b(&p, j, end - j < p.width ? end - j : p.width, at, depth);
-            for (size_t i = 0; !status && i < p.m; i += ROWS) {
-                size_t rows = p.m - i < ROWS ? p.m - i : ROWS;
-                panel of_a = p.kind == SLOW ? (panel){0} : take_a(&p, i, rows, at, depth);
-                for (size_t j = left; !status && j < end; j += p.width)
-                    status = do_tile(&p, &of_a, i, rows, j, end - j < p.width ? end - j : p.width, at, depth);
-            }
-        }
+    if (p.m < ROWS && p.a_value) {              /* the rows that a tile lacks are never written */
+        memset(p.a_value, 0, ROWS * p.chunk * sizeof *p.a_value);
+        memset(p.a_claim, 0, ROWS * p.chunk * sizeof *p.a_claim);
+    }
+    for (int64_t at = 0; !status && at < batch; at++) {
+        for (int i = 0; i < 6; i++)
+            if (given[i])
+                now[i] = (emu_matrix){(char *)given[i]->codes + at * given[i]->next, 0, given[i]->down, given[i]->across};
+        status = multiply_all(&p, deep);
     }
     free(memory);
     return status;
+}
+
+static emu_matrix rows_of(const void *codes, const emu_format *f, int64_t columns)
+{
+    format of;
+    describe(f, &of);
+    return (emu_matrix){(void *)codes, 0, columns * of.bytes, of.bytes};
+}
+
+int emu_tile(const emu_row *row, int64_t m, int64_t n, const void *a, const void *b, const void *c, const void *scale_a,
+             const void *scale_b, void *d)
+{
+    int64_t blocks = row->block ? row->k / row->block : 0;
+    emu_matrix of[] = {rows_of(a, &row->a, row->k), rows_of(b, &row->b, n), rows_of(c, &row->c, n),
+                       rows_of(scale_a, &row->scale, blocks), rows_of(scale_b, &row->scale, n), rows_of(d, &row->d, n)};
+    return emu_matmul(row, 1, m, n, row->k, &of[0], &of[1], c ? &of[2] : NULL, scale_a ? &of[3] : NULL,
+                      scale_b ? &of[4] : NULL, &of[5]);
 }

@@ -84,7 +84,8 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
             scale_b: np.ndarray | None, d: np.ndarray) -> None:
     """Fill d (m, n) from codes a (m, k), b (k, n), c (m, n) or None, and scales (m, k / block) and (k / block, n).
 
-    Any strides; k is any: the rest of the last instruction is zero. Raises as `dots` does.
+    Each may have one more dimension in front, the batch, of d's size. Any strides; k is any: the rest of the last
+    instruction is zero. Raises as `dots` does.
     """
     ffi, lib, row = _row(ins)
 
@@ -92,9 +93,20 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
         if x is None:
             return ffi.NULL
         codes = ffi.from_buffer(x) if x.flags.c_contiguous else ffi.cast("void *", x.ctypes.data)
-        return ffi.new("emu_matrix *", (codes, *x.strides))
+        return ffi.new("emu_matrix *", (codes, *x.strides) if x.ndim == 3 else (codes, 0, *x.strides))
 
-    _check(lib.emu_matmul(row, *a.shape[:1], *b.shape[::-1], *map(matrix, (a, b, c, scale_a, scale_b, d))), ins)
+    _check(lib.emu_matmul(row, len(d) if d.ndim == 3 else 1, a.shape[-2], b.shape[-1], a.shape[-1],
+                          *map(matrix, (a, b, c, scale_a, scale_b, d))), ins)
+
+
+def tile(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None, scale_a: np.ndarray | None,
+         scale_b: np.ndarray | None, d: np.ndarray) -> None:
+    """`product` of one instruction for the least cost. Raises ValueError for an array that is not contiguous."""
+    ffi, lib, row = _row(ins)
+    view, null = ffi.from_buffer, ffi.NULL
+    _check(lib.emu_tile(row, ins.m, ins.n, view(a), view(b), null if c is None else view(c),
+                        null if scale_a is None else view(scale_a), null if scale_b is None else view(scale_b),
+                        view(d)), ins)
 
 
 def limit_isa(name: str) -> str:

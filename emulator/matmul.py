@@ -9,17 +9,16 @@ deepseek-ai/DeepGEMM: sm90_fp8_gemm_1d2d.cuh.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import arrays, engine_c, engines
+from . import arrays, engines
 from .convert import convert
-from .errors import BadOperand, EngineUnavailable
+from .engines import ranges
+from .errors import BadOperand
 from .formats import Float, number_format
 from .unit import Unit
 
@@ -29,8 +28,6 @@ Array = np.ndarray
 Chain = Callable[[int, int], Array]                     # the sum over k in lo..hi-1 from zero, in float32
 Finish = Callable[[Array, Array | None], Array]         # the epilogue of a sum, with C or what was written before
 
-_SMALL = 1 << 21        # products up to which one thread is as fast as many
-_ROWS, _COLUMNS = 32, 64                                # of a block that the C engine computes at a time
 
 
 # --- schedules -------------------------------------------------------------------------------------------------------
@@ -63,7 +60,7 @@ class SplitK(Schedule):
         tile = self.tile or step
         if self.ways < 1 or tile < 1 or tile % step:
             raise BadOperand(f"{self}: ways must be at least 1, and tile a multiple of the instruction's k = {step}")
-        sums = (chain(lo, hi) for lo, hi in _parts(k, math.ceil(math.ceil(k / tile) / self.ways) * tile))
+        sums = (chain(lo, hi) for lo, hi in ranges(k, math.ceil(math.ceil(k / tile) / self.ways) * tile))
         if self.serial:
             d = finish(next(sums), None)
             for part in sums:
@@ -92,7 +89,7 @@ class Promote(Schedule):
     def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
         if self.every < 1 or self.every % step:
             raise BadOperand(f"Promote: every is {self.every}; it takes a multiple of the instruction's k = {step}")
-        parts = _parts(k, self.every)
+        parts = ranges(k, self.every)
         a, b = self._scales("scale_a", -1, len(parts)), self._scales("scale_b", -2, len(parts))
         main = np.zeros((), np.float32)
         for i, (lo, hi) in enumerate(parts):
@@ -115,11 +112,6 @@ class Promote(Schedule):
             raise BadOperand(f"Promote: {name} is {x.dtype.name} {x.shape}; it takes float32, one for each "
                              f"{self.every} of k, {parts} along axis {axis}")
         return x
-
-
-def _parts(size: int, each: int) -> list[tuple[int, int]]:
-    """0..size cut into pieces of `each`; one empty piece if there is nothing to cut."""
-    return [(lo, min(lo + each, size)) for lo in range(0, size, each)] if size else [(0, 0)]
 
 
 # --- the float32 arithmetic of an epilogue ---------------------------------------------------------------------------
@@ -166,14 +158,11 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
         raise BadOperand(f"{on} accumulates in {on.d}; schedules and epilogues take float32 accumulators")
     a, b, start, scale_a, scale_b = on.operands(a, b, c if plain else None, scale_a, scale_b)
     shape = _shape(on, a, b, start, scale_a, scale_b)
-    workers, run = _workers(threads), _in_c if (engine or engines.default()) == "c" else _elsewhere
-
     def chain(lo: int, hi: int) -> Array:
         d = np.empty(shape, on.d.code_dtype)
         over = slice(lo // on.block, math.ceil(hi / on.block)) if on.block else slice(0)
         scales = (None, None) if scale_a is None else (scale_a[..., over], scale_b[..., over, :])
-        if d.size:
-            run(on, (a[..., lo:hi], b[..., lo:hi, :], start, *scales), d, workers, engine)
+        engines.product(on, a[..., lo:hi], b[..., lo:hi, :], start, scales[0], scales[1], d, engine, threads)
         return arrays.from_codes(d, on.d)
 
     if plain:
@@ -219,69 +208,3 @@ def _epilogue(c: Any, shape: tuple, alpha: float | None, beta: float | None, out
         return convert(total, fmt, profile="cuda")
 
     return finish
-
-
-def _workers(threads: int | None) -> int:
-    text = os.environ.get("EMULATOR_THREADS", "")
-    if threads is None and text and not text.isdigit():
-        raise BadOperand(f"EMULATOR_THREADS is {text!r}; it takes a number of threads")
-    if threads is None and not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = int(text) if threads is None else threads
-    if count < 1:
-        raise BadOperand(f"{'EMULATOR_THREADS' if threads is None else 'threads'} is {count}; it takes 1 or more")
-    return count
-
-
-def _in_c(on: Unit, operands: tuple, d: Array, workers: int, _: str | None) -> None:
-    """Fill d in pieces, in threads: elements do not depend on each other."""
-    if not engine_c.available():
-        raise EngineUnavailable(f"the C engine is not available: {engine_c.why_not()}; use engine='numba'")
-    batch = d.shape[:-2]
-    workers = workers if d.size * operands[0].shape[-1] > _SMALL else 1
-    if workers == 1 and not batch:
-        whole: list[Any] = [*operands, d]
-        engine_c.product(on, *whole)
-        return
-    wide = [x if x is None or x.shape[:-2] == batch else np.broadcast_to(x, batch + x.shape[-2:]) for x in operands]
-
-    def piece(where: tuple) -> None:
-        i, rows, columns = where
-        tile = np.s_[rows, columns]
-        cuts = rows, np.s_[:, columns], tile, rows, np.s_[:, columns], tile
-        given: list[Any] = [x if x is None else x[i][cut] for x, cut in zip((*wide, d), cuts)]
-        engine_c.product(on, *given)
-
-    pieces = _pieces(batch, d.shape[-2], d.shape[-1], workers)
-    if workers == 1:
-        for where in pieces:
-            piece(where)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(piece, pieces))
-
-
-def _pieces(batch: tuple[int, ...], rows: int, columns: int, workers: int) -> Iterator[tuple]:
-    """Parts of the output, at least one for each worker if there are as many blocks.
-
-    Each piece takes its rows of A and its columns of B apart anew, so few and square ones are best.
-    """
-    each = math.ceil(workers / max(1, math.prod(batch)))
-    down = min((n for n in range(1, each + 1) if each % n == 0), key=lambda n: n * columns + each // n * rows)
-    cuts = [[slice(*part) for part in _parts(size, math.ceil(size / (of * block)) * block)]
-            for size, of, block in ((rows, down, _ROWS), (columns, each // down, _COLUMNS))]
-    return ((i, row, column) for i in np.ndindex(batch) for row in cuts[0] for column in cuts[1])
-
-
-def _elsewhere(on: Unit, operands: tuple, d: Array, _: int, engine: str | None) -> None:
-    """Fill d on an engine that takes contiguous columns of B and whole instructions."""
-    a, b, c, scale_a, scale_b = operands
-    b, scale_b = (None if x is None else np.swapaxes(x, -1, -2) for x in (b, scale_b))
-    tail = -a.shape[-1] % on.k if a.shape[-1] else on.k
-
-    def padded(x: Array | None, to: int) -> Any:
-        return None if x is None else np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, to - x.shape[-1])])
-
-    k = a.shape[-1] + tail
-    blocks = k // on.block if on.block else 0
-    d[...] = on.run(padded(a, k), padded(b, k), c, padded(scale_a, blocks), padded(scale_b, blocks), engine)

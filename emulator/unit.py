@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from . import arrays, engines
+from . import arrays, engine_c, engines
 from .errors import BadOperand
 from .instructions import Instruction, find
 
@@ -29,6 +30,10 @@ class Unit(Instruction):
 
         Block scaled: scale_a (..., m, k / block) and scale_b (..., k / block, n). D has the type of format `d`.
         """
+        if (engine or engines.default()) == "c" and engine_c.available():
+            d = self._quick(a, b, c, scale_a, scale_b)
+            if d is not None:
+                return d
         return arrays.from_codes(self._tiles(self.operands(a, b, c, scale_a, scale_b), engine), self.d)
 
     def dot(self, a: Any, b: Any, c: Any = None, *, scale_a: Any = None, scale_b: Any = None,
@@ -48,6 +53,30 @@ class Unit(Instruction):
                   engine: str | None = None) -> Array:
         """As `dot`, on unsigned codes instead of typed arrays."""
         return self._rows(self.operands(a, b, c, scale_a, scale_b, arrays.check_codes), engine)
+
+    @cached_property
+    def _typed(self) -> tuple[tuple, tuple, tuple]:
+        """What `_quick` compares a and b (and scales), c and makes d of: shapes and types."""
+        blocks = self.k // self.block if self.block else 0
+        shapes = [(self.m, self.k), (self.k, self.n), (self.m, self.n), (self.m, blocks), (blocks, self.n)]
+        formats = self.a, self.b, self.c, self.scale, self.scale
+        a, b, c, *scales = ((shape, arrays.carriers(fmt)[0]) for shape, fmt in zip(shapes, formats) if fmt)
+        return sum((a, b, *scales), ()), c, (c[0], arrays.carriers(self.d)[0])
+
+    def _quick(self, a: Any, b: Any, c: Any, scale_a: Any, scale_b: Any) -> Array | None:
+        """D at the least cost, by C, if each operand is one contiguous tile of the preferred type; else None."""
+        inputs, of_c, of_d = self._typed
+        try:
+            found: tuple = a.shape, a.dtype, b.shape, b.dtype
+            if scale_a is not None:
+                found += scale_a.shape, scale_a.dtype, scale_b.shape, scale_b.dtype
+            if found != inputs or (c is not None and (c.shape, c.dtype) != of_c):
+                return None
+            d = np.empty(*of_d)
+            engine_c.tile(self, a, b, c, scale_a, scale_b, d)
+        except (AttributeError, ValueError):                                # no arrays, or not contiguous
+            return None
+        return d
 
     def operands(self, a: Any, b: Any, c: Any, scale_a: Any, scale_b: Any,
                  read: Callable[..., Array] = arrays.codes) -> tuple:
@@ -69,26 +98,30 @@ class Unit(Instruction):
         if self.block:
             self._shape("scale_a", scale_a, (self.m, self.k // self.block), "(..., m, k / block)")
             self._shape("scale_b", scale_b, (self.k // self.block, self.n), "(..., k / block, n)")
-            scale_b = np.swapaxes(scale_b, -1, -2)
-        return self.run(a, np.swapaxes(b, -1, -2), c, scale_a, scale_b, engine)
+        return self._run(operands, engine)
 
     def _rows(self, operands: tuple, engine: str | None) -> Array:
         a, b, c, scale_a, scale_b = operands
         if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-1] or a.shape[-1] > self.k:
             raise BadOperand(f"a is {a.shape} and b is {b.shape}; a dot product of {self} takes rows of one length "
                              f"k' <= {self.k} from each")
-        rest = [(0, self.k - a.shape[-1])]
-        a, b = (np.pad(x, [(0, 0)] * (x.ndim - 1) + rest)[..., None, :] for x in (a, b))
         if self.block:
             self._shape("scale_a", scale_a, (self.k // self.block,), "(..., k / block)")
             self._shape("scale_b", scale_b, (self.k // self.block,), "(..., k / block)")
-            scale_a, scale_b = scale_a[..., None, :], scale_b[..., None, :]
-        return self.run(a, b, None if c is None else c[..., None, None], scale_a, scale_b, engine)[..., 0, 0]
+            scale_a, scale_b = scale_a[..., None, :], scale_b[..., None]
+        c = None if c is None else c[..., None, None]
+        return self._run((a[..., None, :], b[..., None], c, scale_a, scale_b), engine)[..., 0, 0]
 
     def _shape(self, name: str, x: Array, last: tuple[int, ...], words: str) -> None:
         if x.shape[-len(last):] != last or x.ndim < len(last):
             raise BadOperand(f"{name} is {x.shape}; {self} takes {words} with ... any batch, that is (..., "
                              f"{', '.join(map(str, last))})")
+
+    def _run(self, operands: tuple, engine: str | None) -> Array:
+        a, b, c, scale_a, scale_b = operands
+        d = np.empty((*self.batch(*operands), a.shape[-2], b.shape[-1]), self.d.code_dtype)
+        engines.product(self, a, b, c, scale_a, scale_b, d, engine)
+        return d
 
     @staticmethod
     def batch(*operands: Array | None) -> tuple[int, ...]:
@@ -98,27 +131,6 @@ class Unit(Instruction):
             return np.broadcast_shapes(*batches) if any(batches) else ()
         except ValueError:
             raise BadOperand(f"the batch dimensions {' '.join(map(str, batches))} do not broadcast together") from None
-
-    def run(self, a: Array, b: Array, c: Array | None, scale_a: Array | None = None, scale_b: Array | None = None,
-            engine: str | None = None) -> Array:
-        """Codes of any m and n and a multiple of k: a (..., m, k), b (..., n, k), c (..., m, n), scales (..., m or n,
-        blocks). Batches are broadcast; k beyond one instruction's chains it."""
-        dots = engines.choose(engine)
-        if c is None:
-            c = np.zeros((a.shape[-2], b.shape[-2]), self.c.code_dtype)
-        operands = (a, b, c, scale_a, scale_b)
-        batch = self.batch(*operands)
-        d = np.zeros((*batch, a.shape[-2], b.shape[-2]), self.d.code_dtype)
-        if d.size:
-            dots(self, *(None if x is None else self._flat(x, batch) for x in operands), self._flat(d, batch))
-        return d
-
-    @staticmethod
-    def _flat(x: Array, batch: tuple[int, ...]) -> Array:
-        """One batch dimension, contiguous; d, which is so already, is not copied."""
-        if x.shape[:-2] != batch:
-            x = np.broadcast_to(x, batch + x.shape[-2:])
-        return np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
 
 
 def instruction(arch: str, name: str) -> Unit:

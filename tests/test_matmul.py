@@ -138,6 +138,11 @@ def operands(rng, row, m, n, k, kind, c_kind=None):
 
 def generic(row, a, b, c, scale_a=None, scale_b=None):
     """emu_dots on the padded operands: slow, and held to exact.dot elsewhere."""
+    return padded(engine_c.dots, row, a, b, c, scale_a, scale_b)
+
+
+def padded(dots, row, a, b, c, scale_a=None, scale_b=None):
+    """One product by an engine that takes contiguous rows and columns of whole instructions."""
     k = max(1, -(-a.shape[1] // row.k)) * row.k
 
     def lines(x, count):
@@ -146,8 +151,8 @@ def generic(row, a, b, c, scale_a=None, scale_b=None):
     d = np.zeros((1, a.shape[0], b.shape[1]), row.d.code_dtype)
     c = np.zeros(d.shape, row.c.code_dtype) if c is None else np.ascontiguousarray(c)[None]
     blocks = k // row.block if row.block else 0
-    engine_c.dots(row, lines(a, k), lines(b.T, k), c, lines(scale_a, blocks),
-                  None if scale_b is None else lines(scale_b.T, blocks), d)
+    dots(row, lines(a, k), lines(b.T, k), c, lines(scale_a, blocks),
+         None if scale_b is None else lines(scale_b.T, blocks), d)
     return d[0]
 
 
@@ -275,8 +280,7 @@ def fp8(shape, seed=0):
 @pytest.mark.parametrize("engine", ["exact", "numba", "c"])
 def test_batches_strides_and_orders(engine):
     a, b, c = halves((2, 3, 9, 21)), halves((3, 21, 7), 1), halves((9, 7), 2).astype(np.float32)
-    want = np.array([[UNIT.run(np.pad(a[i, j], [(0, 0), (0, 11)]).view(np.uint16),
-                               np.pad(b[j].T, [(0, 0), (0, 11)]).view(np.uint16), c.view(np.uint32), engine="exact")
+    want = np.array([[padded(engines.ENGINES["exact"], UNIT, a[i, j].view(np.uint16), b[j].view(np.uint16), c.view(np.uint32))
                       for j in range(3)] for i in range(2)]).view(np.float32)
     wide = np.zeros((2, 3, 18, 63), np.float16)
     wide[:, :, ::2, ::3] = a
@@ -312,11 +316,11 @@ def test_the_bits_do_not_depend_on_threads(monkeypatch):
 
 
 def test_pieces_cover_the_product_once():
-    for batch, rows, columns, workers in (((), 1, 1, 4), ((), 200, 330, 4), ((2, 3), 33, 65, 8), ((), 64, 4096, 6),
-                                          ((), 4096, 64, 5), ((7,), 5, 5, 2)):
+    for batch, rows, columns, workers in (((1,), 1, 1, 4), ((1,), 200, 330, 4), ((2, 3), 33, 65, 8), ((1,), 64, 4096, 6),
+                                          ((1,), 4096, 64, 5), ((7,), 5, 5, 2), ((3,), 64, 64, 4)):
         seen = np.zeros((*batch, rows, columns), int)
-        for i, down, across in matmul._pieces(batch, rows, columns, workers):
-            seen[i][down, across] += 1
+        for *lead, at, down, across in engines._pieces(batch, rows, columns, workers):
+            seen[tuple(lead)][at, down, across] += 1
         assert (seen == 1).all()
 
 

@@ -1,5 +1,7 @@
 """Calling an instruction: shapes, batches, layouts, byte orders, and what is refused."""
 
+import pickle
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ def engine(request, monkeypatch):
     if request.param == "c" and not engine_c.available():
         pytest.skip(f"the C engine is not here: {engine_c.why_not()}")
     monkeypatch.setenv("EMULATOR_ENGINE", request.param)
+    return request.param
 
 
 def test_tile_rows_and_batches():
@@ -48,6 +51,27 @@ def test_layouts_byte_orders_and_read_only():
     for view in (np.asfortranarray(a), wide[::2, ::3], a[::-1][::-1], a.astype(">f2"), frozen):
         np.testing.assert_array_equal(F16(view, b), want)
     assert (a == draw((16, 16))).all()
+
+
+def test_the_short_way_of_a_plain_tile(engine, monkeypatch):
+    """On C, contiguous tiles of the preferred types go straight there; all others go the long way, to the same bits."""
+    rng = np.random.default_rng(5)
+    tiles = [(F16, np.float16, {}), (FP8, ml_dtypes.float8_e4m3fn, {}), (S8, np.int8, {}),
+             (NVFP4, ml_dtypes.float4_e2m1fn, {"scale_a": draw((16, 4), ml_dtypes.float8_e4m3fn, 3),
+                                               "scale_b": draw((4, 8), ml_dtypes.float8_e4m3fn, 4)})]
+    for ins, kind, scales in tiles:
+        a, b = draw((ins.m, ins.k), kind), draw((ins.k, ins.n), kind, 1)
+        c = rng.integers(-9, 9, (ins.m, ins.n)).astype(np.int32 if ins is S8 else np.float32)
+        for given in ((a, b, c), (a, b)):
+            want = ins(a[None], b, *given[2:], **scales)[0]
+            np.testing.assert_array_equal(ins(*map(np.asfortranarray, given), **scales), want)
+            with monkeypatch.context() as patch:
+                if engine == "c":
+                    patch.setattr("emulator.arrays.codes", None)
+                got = ins(*given, **scales)
+            np.testing.assert_array_equal(got, want)
+            assert got.dtype == want.dtype and got.flags.writeable
+    assert pickle.loads(pickle.dumps(F16)) == F16
 
 
 def test_zero_size():
@@ -97,7 +121,7 @@ BAD = [
      "b is (8, 16); sm_90 mma.m16n8k16.f32.f16.f16.f32 takes (..., k, n) with ... any batch, that is (..., 16, 8)"),
     (lambda: F16(draw((16, 16)), draw((16, 8)), draw((8, 16), np.float32)), "c is (8, 16); "),
     (lambda: F16(draw(16), draw((16, 8))), "a is (16,); "),
-    (lambda: F16(draw((2, 16, 16)), draw((3, 16, 8))), "the batch dimensions (2,) (3,) () do not broadcast together"),
+    (lambda: F16(draw((2, 16, 16)), draw((3, 16, 8))), "the batch dimensions (2,) (3,) do not broadcast together"),
     (lambda: F16.dot(draw((4, 17)), draw((4, 17))), "takes rows of one length k' <= 16 from each"),
     (lambda: F16.dot(draw((4, 8)), draw((4, 7))), "a is (4, 8) and b is (4, 7); a dot product of sm_90 mma.m16n8k16"),
     (lambda: F16(draw((16, 16)), draw((16, 8)), scale_a=draw((16, 1))),
