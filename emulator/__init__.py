@@ -1,6 +1,6 @@
 """Accelerator number hardware, bit for bit: number formats, and matrix units instruction by instruction."""
 
-from . import exact, golden
+from . import arithmetic, exact, golden
 from .blocks import BLOCKS, BlockArray, BlockFormat
 from .compare import Comparison, compare
 from .convert import PROFILES, Report, convert, differences
@@ -26,7 +26,7 @@ from .unit import Unit, instruction
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BlockArray",
            "BlockFormat", "Comparison", "EmulatorError", "EngineUnavailable", "Explanation", "Float", "Fragment",
            "Integer", "Mismatch", "Policy", "Promote", "Report", "Schedule", "SharedMemory", "SplitK", "Unit",
-           "UnknownFormat", "UnknownInstruction", "compare", "convert", "copy_fragment", "differences", "exact",
-           "explain", "find", "fragment", "golden", "instruction", "matmul", "number_format", "quantize", "swizzle",
-           "table"]
+           "UnknownFormat", "UnknownInstruction", "arithmetic", "compare", "convert", "copy_fragment", "differences",
+           "exact", "explain", "find", "fragment", "golden", "instruction", "matmul", "number_format", "quantize",
+           "swizzle", "table"]
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ from . import engine_c
 from .errors import BadOperand
 from .formats import Float, Integer, number_format
 
-__all__ = ["carriers", "check_codes", "codes", "from_codes", "pack", "unpack"]
+__all__ = ["any_codes", "carriers", "check_codes", "codes", "from_codes", "pack", "unpack"]
 
 # Formats without a numpy type of their own, and the types they travel in. UE4M3 ignores the sign of its carrier.
 _CARRIERS = {"tfloat32": ("float32",), "float8_ue4m3": ("float8_e4m3fn", "uint8"), "uint1": ("uint1", "bool")}
@@ -67,6 +67,12 @@ def check_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
             raise BadOperand(f"{name} holds {low if low < 0 else hex(high)}; codes of {fmt} lie in "
                              f"0..{(1 << fmt.bits) - 1:#x}")
     return np.ascontiguousarray(array, fmt.code_dtype).reshape(array.shape)
+
+
+def any_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+    """As `codes` for an array of one of the format's types, as `check_codes` for an array of codes."""
+    typed = np.asarray(x).dtype.newbyteorder("=") in carriers(fmt)
+    return codes(x, fmt, name) if typed else check_codes(x, fmt, name)
 
 
 def from_codes(x: np.ndarray, fmt: Float | Integer) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import engine_c, engines, exact, noise
-from .arrays import carriers, check_codes, codes, from_codes
+from .arrays import any_codes, from_codes
 from .errors import BadOperand, EngineUnavailable, UnknownFormat
 from .exact import Number, decode, encode
 from .formats import Float, Integer, number_format
@@ -26,7 +26,8 @@ from .record import COUNTS, Conversion, conversion
 from .rounding import STOCHASTIC, Policy
 from .show import describe
 
-__all__ = ["PROFILES", "Differences", "Report", "boundaries", "convert", "differences", "policy_for"]
+__all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
+           "policy_for", "random_words", "source_format", "target_format"]
 
 CHUNK = 1 << 20                 # elements that one thread converts at a time
 SEED_BITS = 24                  # random bits per element drawn from a seed: as many as float32 ever cuts from a normal
@@ -81,7 +82,7 @@ def policy_for(to: Any, profile: str | None = None, **choices: Any) -> Policy:
     E3M2, E2M3) saturates, and refuses NaN. Choices that are None count as not given. Raises BadOperand for a
     profile or choice that is not known.
     """
-    target = _target(to)
+    target = target_format(to)
     if profile is not None and profile not in PROFILES:
         raise BadOperand(f"profile {profile!r} is not known; the profiles are {', '.join(PROFILES)}")
     rows = PROFILES[profile] if profile else {}
@@ -90,7 +91,7 @@ def policy_for(to: Any, profile: str | None = None, **choices: Any) -> Policy:
     return Policy(**row | {name: choice for name, choice in choices.items() if choice is not None})
 
 
-def _target(to: Any) -> Float:
+def target_format(to: Any) -> Float:
     target = number_format(to)
     if not isinstance(target, Float):
         raise BadOperand(f"to is {target}; convert makes floating-point formats, not integers")
@@ -100,6 +101,8 @@ def _target(to: Any) -> Float:
 
 
 # --- the conversion ---------------------------------------------------------------------------------------------------
+
+Draw = Callable[[int, int], "np.ndarray | None"]            # (start, stop) -> uint32 words of those elements
 
 @dataclass(frozen=True)
 class Report:
@@ -141,17 +144,26 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     return_report: return (array, Report). Raises BadOperand for an input that is not as described or that the policy
     refuses, naming it, before anything is returned; UnknownFormat; EngineUnavailable.
     """
-    target, found, fmt = _target(to), np.asarray(x), source_format(x, source)
+    target, found, fmt = target_format(to), np.asarray(x), source_format(x, source)
     policy = policy_for(target, profile, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
                         nan_sign=nan_sign, negative=negative, zero=zero, ftz=ftz, daz=daz)
     draw, drawn_bits = random_words(policy.rounding, seed, random, random_bits, found)
     how = conversion(fmt, target, replace(policy, random_bits=drawn_bits))
-    typed = found.dtype.newbyteorder("=") in carriers(fmt)
-    code = np.ascontiguousarray(codes(found, fmt, "x") if typed else check_codes(found, fmt, "x")).reshape(-1)
-    y, counts = run(how, code, draw, engine, return_report or _refuses(how))
-    _refuse(how, counts, code, found.shape, draw, engine)
-    result = from_codes(y, target).reshape(found.shape)
+    y, counts = convert_codes(how, any_codes(found, fmt, "x"), draw, engine, return_report)
+    result = from_codes(y, target)
     return (result, _report(how, found.size, counts)) if return_report else result
+
+
+def convert_codes(how: Conversion, codes: np.ndarray, draw: Draw, engine: str | None = None,
+                  counted: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The target's codes of the source's codes, and how many of them each of COUNTS counts, if that is asked for.
+
+    draw: random words by position. Raises BadOperand for the first element that the policy refuses.
+    """
+    flat = np.ascontiguousarray(codes).reshape(-1)
+    y, counts = run(how, flat, draw, engine, counted or _refuses(how))
+    _refuse(how, counts, flat, codes.shape, draw, engine)
+    return y.reshape(codes.shape), counts
 
 
 def source_format(x: Any, source: Any) -> Float | Integer:
@@ -164,9 +176,6 @@ def source_format(x: Any, source: Any) -> Float | Integer:
     except UnknownFormat:
         raise BadOperand(f"x is {dtype.name}; convert takes the floating-point and integer types of numpy and "
                          "ml_dtypes, or codes with source=") from None
-
-
-Draw = Callable[[int, int], "np.ndarray | None"]            # (start, stop) -> uint32 words of those elements
 
 
 def random_words(rounding: str, seed: int | None, random: Any, random_bits: int | None,
@@ -317,7 +326,7 @@ def boundaries(source: Any, to: Any) -> np.ndarray:
     midpoint between two, the midpoint above the largest, the two neighbours of each on both sides, zeros, the ends of
     the source's range, infinities and NaNs, with both signs.
     """
-    fmt, target = number_format(source), _target(to)
+    fmt, target = number_format(source), target_format(to)
     if fmt.bits <= 16:
         return np.arange(1 << fmt.bits, dtype=fmt.code_dtype)
     if isinstance(fmt, Integer):
@@ -380,7 +389,7 @@ class Differences:
 
 def differences(profile_a: str, profile_b: str, to: Any, source: Any = "float32") -> Differences:
     """The inputs among `boundaries(source, to)` that two PROFILES convert to different codes. Raises BadOperand."""
-    target, fmt, inputs = _target(to), number_format(source), boundaries(source, to)
+    target, fmt, inputs = target_format(to), number_format(source), boundaries(source, to)
 
     def results(profile: str) -> np.ndarray:
         how = conversion(fmt, target, policy_for(target, profile))

@@ -19,9 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 # reading order: a room imports only from rooms above it
 ROOMS = """errors rounding formats exact instructions record engine_c engine_numba engine_numba_x86
-           engine_numba_convert
-           noise engines arrays cases show convert blocks quantize compare explain unit matmul sm fragments shared golden
-           matlab cli __main__""".split()
+           engine_numba_convert noise engines arrays cases show convert arithmetic blocks quantize compare explain
+           unit matmul sm fragments shared golden matlab cli __main__""".split()
 
 
 def imports(path: Path) -> set[str]:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadOperand
 from . import nvidia, x86
-from .numbers import NAN, ONE, ZERO, Number, add, convert, decode, encode, fma, multiply, settle
+from .numbers import NAN, ONE, ZERO, Number, add, convert, decode, divide, encode, fma, multiply, settle, square_root
 from .steps import Addend, Step, fused_sum
 
 if TYPE_CHECKING:
     from ..instructions import Instruction
 
-__all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "convert", "decode", "dot", "encode",
-           "fma", "fused_sum", "multiply", "settle"]
+__all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "convert", "decode", "divide", "dot",
+           "encode", "fma", "fused_sum", "multiply", "settle", "square_root"]
 
 # How a row composes its K: each a function (ins, a, b, c, scale_a, scale_b, trace) -> code of D, on Numbers.
 METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import NamedTuple
 
 from ..errors import BadOperand
 from ..formats import Float, Integer
 from ..rounding import Policy, check, round_shift
 
-__all__ = ["NAN", "ONE", "ZERO", "Number", "add", "convert", "decode", "encode", "fma", "multiply", "settle"]
+__all__ = ["NAN", "ONE", "ZERO", "Number", "add", "convert", "decode", "divide", "encode", "fma", "multiply", "settle",
+           "square_root"]
 
 
 class Number(NamedTuple):
@@ -145,8 +147,35 @@ def multiply(x: Number, y: Number) -> Number:
     return Number(negative, x.sig * y.sig, x.exp + y.exp)
 
 
-def add(*numbers: Number) -> Number:
-    """The exact sum; NaN for infinities of both signs. An exact zero is +0 unless every number is a negative zero."""
+def divide(x: Number, y: Number, bits: int) -> Number:
+    """The quotient, exact or rounded to odd with more than `bits` bits; infinite for a number divided by zero."""
+    negative = x.negative != y.negative
+    if "nan" in (x.kind, y.kind) or x.kind == y.kind == "inf":
+        return NAN
+    if x.kind == "inf" or y.kind == "inf":
+        return Number(negative, 0, 0, x.kind)
+    if not y.sig:
+        return Number(negative, 0, 0, "inf") if x.sig else NAN
+    shift = max(0, bits + y.sig.bit_length() - x.sig.bit_length())
+    quotient, rest = divmod(x.sig << shift, y.sig)
+    return Number(negative, 2 * quotient + (rest > 0), x.exp - y.exp - shift - 1)
+
+
+def square_root(x: Number, bits: int) -> Number:
+    """The square root, exact or rounded to odd with more than `bits` bits; that of -0 is -0, below it NaN."""
+    if x.kind == "nan" or (x.negative and (x.sig or x.kind == "inf")):
+        return NAN
+    if x.kind == "inf" or not x.sig:
+        return x
+    shift = max(0, 2 * bits - x.sig.bit_length())
+    shift += (x.exp - shift) % 2
+    root = isqrt(x.sig << shift)
+    return Number(False, 2 * root + (root * root != x.sig << shift), (x.exp - shift) // 2 - 1)
+
+
+def add(*numbers: Number, rounding: str = "rne") -> Number:
+    """The exact sum; NaN for infinities of both signs. An exact zero is +0 unless every number is a negative zero; for
+    rounding rd it is -0 if any is negative (IEEE 754-2019, section 6.3)."""
     kinds = {(n.kind, n.negative) for n in numbers if n.kind != "finite"}
     if any(kind == "nan" for kind, _ in kinds) or len(kinds) > 1:
         return NAN
@@ -154,16 +183,13 @@ def add(*numbers: Number) -> Number:
         return Number(kinds.pop()[1], 0, 0, "inf")
     unit = min(n.exp for n in numbers)
     total = sum((-n.sig if n.negative else n.sig) << (n.exp - unit) for n in numbers)
-    negative = total < 0 or (total == 0 and all(n.negative for n in numbers))
+    negative = total < 0 or (total == 0 and (any if rounding == "rd" else all)(n.negative for n in numbers))
     return Number(negative, abs(total), unit)
 
 
 def fma(fmt: Float, x: Number, y: Number, z: Number, rounding: str = "rne") -> Number:
     """x * y + z rounded once to `fmt` (IEEE 754-2019, section 5.4.1), subnormals kept."""
-    product = multiply(x, y)
-    total = add(product, z)
+    total = add(multiply(x, y), z, rounding=rounding)
     if total.kind == "nan":
         return NAN
-    if total.kind == "finite" and not total.sig and product.negative != z.negative:
-        total = total._replace(negative=rounding == "rd")           # section 6.3
     return decode(fmt, encode(fmt, total, rounding))
