@@ -4,9 +4,12 @@ from . import arithmetic, exact, golden
 from .blocks import BLOCKS, BlockArray, BlockFormat
 from .compare import Comparison, compare
 from .convert import PROFILES, Report, convert, differences
+from .define import Defined, define, load_unit, row_of
+from .differ import UnitDiff, unit_diff
 from .errors import (
     BadGolden,
     BadOperand,
+    BadUnit,
     EmulatorError,
     EngineUnavailable,
     Mismatch,
@@ -23,10 +26,10 @@ from .rounding import Policy
 from .shared import SharedMemory, swizzle
 from .unit import Unit, instruction
 
-__all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BlockArray",
-           "BlockFormat", "Comparison", "EmulatorError", "EngineUnavailable", "Explanation", "Float", "Fragment",
-           "Integer", "Mismatch", "Policy", "Promote", "Report", "Schedule", "SharedMemory", "SplitK", "Unit",
-           "UnknownFormat", "UnknownInstruction", "arithmetic", "compare", "convert", "copy_fragment", "differences",
-           "exact", "explain", "find", "fragment", "golden", "instruction", "matmul", "number_format", "quantize",
-           "swizzle", "table"]
+__all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
+           "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
+           "Float", "Fragment", "Integer", "Mismatch", "Policy", "Promote", "Report", "Schedule", "SharedMemory",
+           "SplitK", "Unit", "UnitDiff", "UnknownFormat", "UnknownInstruction", "arithmetic", "compare", "convert",
+           "copy_fragment", "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
+           "load_unit", "matmul", "number_format", "quantize", "row_of", "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import BadGolden, BadOperand, EmulatorError, EngineUnavailable
+from .errors import BadGolden, BadOperand, BadUnit, EmulatorError, EngineUnavailable
 from .rounding import MODES, OVERFLOWS, POLICIES
 
 if TYPE_CHECKING:
     from .formats import Float, Integer
     from .fragments import Fragment
     from .golden import GoldenSet, Replay
+    from .unit import Unit
 
     Results = list[tuple[GoldenSet, list[Replay]]]
 
@@ -47,7 +48,28 @@ def main() -> None:
 
 
 _path = click.Path(path_type=Path)
+_UNITS = "{ARCH INSTRUCTION | FILE.toml}..."
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+
+
+def _units(words: tuple[str, ...], count: int | None = None) -> list[Unit]:
+    """The units that words name: two words each for a row of the table, one for a TOML file. Raises BadUnit."""
+    from .define import load_unit
+    from .unit import instruction
+
+    left, units = list(words), list[Any]()
+    while left:
+        word = left.pop(0)
+        if word.endswith(".toml"):
+            units.append(load_unit(word))
+        elif left:
+            units.append(instruction(word, left.pop(0)))
+        else:
+            raise BadUnit(f"{word!r} is no unit; a unit is ARCH INSTRUCTION, or a file that ends in .toml")
+    if count is not None and len(units) != count:
+        raise BadUnit(f"{' '.join(words)} names {len(units)} units; this takes {count}, each ARCH INSTRUCTION or a "
+                      "file that ends in .toml")
+    return units
 
 
 # --- verify and golden ------------------------------------------------------------------------------------------------
@@ -190,6 +212,22 @@ def golden_check(folder: Path) -> None:
         sets = golden.check(found)
         rows = sum(golden_set.rows for golden_set in sets)
         click.echo(f"{found}: {len(sets)} files, {rows:,} rows, as the manifest says")
+
+
+@golden_group.command("generate")
+@click.argument("out", type=_path)
+@click.argument("words", nargs=-1, required=True, metavar=_UNITS)
+@click.option("--tiles", default=100, show_default=True, metavar="N", type=click.IntRange(1), help="Of each unit.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def golden_generate(out: Path, words: tuple[str, ...], tiles: int, seed: int) -> None:
+    """Write golden folder OUT with directed and random cases and what the emulated units answer.
+
+    A unit is ARCH INSTRUCTION, or a TOML file that describes one of your own.
+    """
+    from . import golden
+
+    sets = golden.generate(out, _units(words), tiles, seed)
+    click.echo(f"{out}: {len(sets)} files, {sum(golden_set.rows for golden_set in sets):,} rows")
 
 
 @golden_group.command("import")
@@ -349,23 +387,21 @@ def diff(profile_a: str, profile_b: str, to: str, source: str, limit: int) -> No
 
 
 @main.command()
-@click.argument("arch")
-@click.argument("name", metavar="INSTRUCTION")
+@click.argument("words", nargs=-1, required=True, metavar="{ARCH INSTRUCTION | FILE.toml}")
 @click.option("--a", required=True, metavar="LIST", help="Up to k values or codes with commas: 1.5,-2^-13,0x3c00")
 @click.option("--b", required=True, metavar="LIST", help="As many.")
 @click.option("--c", default="0", show_default=True, help="One value or code.")
 @click.option("--scale-a", metavar="LIST", help="Block scaled instructions: k / block values or codes.")
 @click.option("--scale-b", metavar="LIST", help="As many.")
-def explain(arch: str, name: str, a: str, b: str, c: str, scale_a: str | None, scale_b: str | None) -> None:
+def explain(words: tuple[str, ...], a: str, b: str, c: str, scale_a: str | None, scale_b: str | None) -> None:
     """One dot product, step by step: operands, aligned addends with the cut bits, sum, rounding.
 
-    A value must be one that the format holds exactly.
+    A value must be one that the format holds exactly. FILE.toml describes a unit of your own.
     """
     from . import show
     from .explain import explain as explained
-    from .instructions import find
 
-    ins = find(arch, name)
+    (ins,) = _units(words, 1)
 
     def codes(text: str | None, fmt: Float | Integer | None, operand: str) -> list[int] | None:
         if text is None:
@@ -400,6 +436,23 @@ def _fragment(arch: str, name: str, operand: str, layout: str = "", thread_id: i
     if name.split(".")[0] in ("ldmatrix", "stmatrix") or name.startswith(("tcgen05.ld", "tcgen05.st")):
         return copy_fragment(name, next(iter(table(arch).values())).arch)
     return fragment(find(arch, name), operand, layout, thread_id, byte_id)
+
+
+@main.command("diff-units")
+@click.argument("words", nargs=-1, required=True, metavar=_UNITS)
+@click.option("--tries", default=4096, show_default=True, metavar="N", type=click.IntRange(0), help="Random cases.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def diff_units(words: tuple[str, ...], tries: int, seed: int) -> None:
+    """The smallest input found on which two units differ. Exit status 1 if there is one.
+
+    A unit is ARCH INSTRUCTION, or a TOML file that describes one of your own.
+    """
+    from .differ import unit_diff
+
+    x, y = _units(words, 2)
+    found = unit_diff(x, y, tries, seed)
+    click.echo(str(found))
+    raise SystemExit(0 if found.equal else 1)
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------

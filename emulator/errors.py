@@ -1,6 +1,6 @@
 """The exceptions: each message names what came, what was allowed and what to do."""
 
-__all__ = ["BadGolden", "BadOperand", "EmulatorError", "EngineUnavailable", "Mismatch", "UnknownFormat",
+__all__ = ["BadGolden", "BadOperand", "BadUnit", "EmulatorError", "EngineUnavailable", "Mismatch", "UnknownFormat",
            "UnknownInstruction"]
 
 
@@ -18,6 +18,10 @@ class UnknownInstruction(EmulatorError, LookupError):
 
 class BadOperand(EmulatorError, ValueError):
     """An operand has the wrong type, shape or value."""
+
+
+class BadUnit(EmulatorError, ValueError):
+    """A unit was described inconsistently (emulator.define)."""
 
 
 class EngineUnavailable(EmulatorError, RuntimeError):

@@ -24,7 +24,7 @@ __all__ = ["Explanation", "explain"]
 _F32: Float = FORMATS["float32"]    # type: ignore[assignment]
 _CUT = 20       # bits below the cut that are drawn
 _ROUNDING = {"rz": "toward zero", "rne": "to nearest, ties to even", "rd": "toward minus infinity",
-             "ru": "toward plus infinity"}
+             "ru": "toward plus infinity", "rna": "to nearest, ties away from zero", "ro": "to odd"}
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ def explain(ins: Instruction, a: object, b: object, c: object = 0, scale_a: obje
 
 def _head(ins: Instruction) -> Iterator[str]:
     yield str(ins)
-    rule = " ".join(re.split(r"\.\s", exact.METHODS[ins.method].__doc__ or "")[0].split()).rstrip(".")
-    yield from textwrap.wrap(f"{ins.method}: {rule}", 110, initial_indent="  ", subsequent_indent="    ")
+    method = exact.method(ins)
+    rule = " ".join(re.split(r"\.\s", method.__doc__ or "")[0].split()).rstrip(".")
+    yield from textwrap.wrap(f"{method.__name__}: {rule}", 110, initial_indent="  ", subsequent_indent="    ")
     if ins.adder:
         what = "groups" if ins.method == "exact_groups" else "products"
         yield (f"  adder {ins.adder.name}: {ins.terms} {what} and C in one sum, {ins.adder.frac} fraction bits below "
@@ -133,6 +134,12 @@ def _steps(x: Explanation) -> Iterator[str]:
 
 def _labels(ins: Instruction) -> list[list[str]]:
     """What the addends of each fused sum are called, in exact.dot's order; C or the carried sum comes last."""
+    if groups := getattr(ins, "groups", ()):                    # of a unit that its user defined (define.Defined)
+        join = getattr(ins, "join", "with")
+        names = [[f"k {k}" for k in group] for group in groups]
+        if join == "each":
+            return [label for group in names for label in (group, [])]
+        return [[*group, *[f"sum {i}" if i else "C"] * (i > 0 or join == "with")] for i, group in enumerate(names)]
     if ins.method == "exact_groups":
         return [[*(f"k {k}..{k + 15}" for k in range(0, ins.k, 16)), "C"]]
     if ins.method == "fp8_through_f16":

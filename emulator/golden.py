@@ -15,27 +15,30 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import arrays, show
+from . import arrays, cases, show
 from .compare import Comparison
-from .errors import BadGolden, BadOperand, UnknownInstruction
+from .define import Defined, define, row_of
+from .errors import BadGolden, BadOperand, BadUnit, UnknownInstruction
 from .formats import Float, Integer
 from .instructions import golden_root
 from .unit import Unit, instruction
 
-__all__ = ["GoldenSet", "Replay", "Vectors", "check", "file_name", "folders", "golden_root", "read", "recorded_root",
-           "write"]
+__all__ = ["GoldenSet", "Replay", "Vectors", "check", "file_name", "folders", "generate", "golden_root", "read",
+           "recorded_root", "write"]
 
 # What machine.json must say, by kind; each file's entry may say it instead.
 REQUIRED = {
     "captured": ("arch", "device", "driver", "toolkit", "tool", "date", "command", "licence"),
     "published": ("arch", "source", "citation", "date", "licence"),
     "imported": ("arch", "device", "source", "date", "licence"),
+    "generated": ("arch", "source", "date"),                            # by an emulated unit: evidence of nothing
 }
 
 
@@ -77,6 +80,7 @@ class GoldenSet:
     rows: int
     sha256: str
     source: str
+    row: Mapping[str, Any] | None = None        # of a unit that its user defined: the arguments of `define`
 
     def __str__(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"
@@ -85,8 +89,8 @@ class GoldenSet:
     def unit(self) -> Unit:
         """The instruction that is to answer. Raises BadGolden if the table has none of that name."""
         try:
-            return instruction(self.arch, self.instruction)
-        except UnknownInstruction as error:
+            return _unit(self.arch, self.instruction, self.row)
+        except (UnknownInstruction, BadUnit) as error:
             raise BadGolden(f"{self}: {error}") from None
 
     def load(self) -> Vectors:
@@ -249,6 +253,10 @@ def _recorded(folder: Path, index: Iterable[Mapping[str, Any]]) -> Iterator[Gold
         yield _set(folder, entry["file"], "recorded", entry["gpu"], entry, f"recorded: {entry['gpu']} [KM]")
 
 
+def _unit(arch: str, name: str, row: Mapping[str, Any] | None) -> Unit:
+    return instruction(arch, name) if row is None else define(**{**row, "name": name})
+
+
 def _set(folder: Path, file: str, kind: str, device: str, said: Mapping[str, Any], source: str) -> GoldenSet:
     if Path(file).name != file or not file.endswith(".npz"):
         raise BadGolden(f"{folder}: {file!r} is not the name of an .npz file in the folder")
@@ -256,7 +264,7 @@ def _set(folder: Path, file: str, kind: str, device: str, said: Mapping[str, Any
         raise BadGolden(f"{folder}: {file} has rows {said['rows']!r} and sha256 {said['sha256']!r}; those are a count "
                         "and 64 hex digits")
     return GoldenSet(folder / file, kind, str(said["arch"]), device, str(said["instruction"]), said["rows"],
-                     said["sha256"], source)
+                     said["sha256"], source, said.get("unit"))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -334,7 +342,8 @@ def write(folder: str | Path, machine: Mapping[str, Any],
     """Write a golden folder and read it back.
 
     machine: what machine.json says, without `files`. sets: for each file what its entry says (instruction, and arch,
-    device, citation ... where they are not the machine's; `file` if the name is not the instruction's) and its vectors.
+    device, citation ... where they are not the machine's; `file` if the name is not the instruction's; `unit`, define's
+    arguments, if a user defined it) and its vectors.
     Raises BadGolden for vectors that are not the instruction's, and for a folder that already holds golden files.
     """
     folder = Path(folder)
@@ -343,7 +352,7 @@ def write(folder: str | Path, machine: Mapping[str, Any],
     contents, files = {}, {}
     for entry, vectors in sets:
         said = {**machine, **entry}
-        unit = instruction(said["arch"], said["instruction"])
+        unit = _unit(said["arch"], said["instruction"], said.get("unit"))
         file = said.get("file") or file_name(unit.name)
         if file in files:
             raise BadGolden(f"{folder}: two sets are called {file}; name one of them with `file`")
@@ -367,3 +376,23 @@ def write(folder: str | Path, machine: Mapping[str, Any],
     except OSError as error:
         raise BadGolden(f"{folder} cannot be written: {error}") from None
     return read(folder)
+
+
+def generate(folder: str | Path, units: Iterable[Unit], tiles: int = 100, seed: int = 0) -> list[GoldenSet]:
+    """Write a golden folder of kind `generated`: for each unit `tiles` tiles of emulator.cases, and what it answers.
+
+    For a model or a design under test; what the emulator answered is no evidence of silicon. The folder holds the row
+    of a unit that its user defined, so it can be replayed anywhere. Raises BadGolden as `write` does, and for a unit
+    that is a Python function, which no file can hold.
+    """
+    sets = []
+    for unit in units:
+        row = row_of(unit) if isinstance(unit, Defined) else None
+        if row and callable(row.get("method")):
+            raise BadGolden(f"{unit} is a Python function, which a golden folder cannot hold")
+        x = cases.generate(unit, tiles, seed)
+        d = unit.codes(x.a, x.b, x.c, x.scale_a, x.scale_b)
+        sets.append(({"arch": unit.arch, "instruction": unit.name, **({"unit": row} if row else {})},
+                     Vectors(x.a, x.b, x.c, d, x.scale_a, x.scale_b, x.why, x.classes)))
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return write(folder, {"kind": "generated", "source": f"the emulator, seed {seed}", "date": now}, sets)

@@ -158,11 +158,12 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
         raise BadOperand(f"{on} accumulates in {on.d}; schedules and epilogues take float32 accumulators")
     a, b, start, scale_a, scale_b = on.operands(a, b, c if plain else None, scale_a, scale_b)
     shape = _shape(on, a, b, start, scale_a, scale_b)
+
     def chain(lo: int, hi: int) -> Array:
         d = np.empty(shape, on.d.code_dtype)
         over = slice(lo // on.block, math.ceil(hi / on.block)) if on.block else slice(0)
         scales = (None, None) if scale_a is None else (scale_a[..., over], scale_b[..., over, :])
-        engines.product(on, a[..., lo:hi], b[..., lo:hi, :], start, scales[0], scales[1], d, engine, threads)
+        on.fill((a[..., lo:hi], b[..., lo:hi, :], start, *scales), d, engine, threads)
         return arrays.from_codes(d, on.d)
 
     if plain:

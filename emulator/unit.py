@@ -120,8 +120,12 @@ class Unit(Instruction):
     def _run(self, operands: tuple, engine: str | None) -> Array:
         a, b, c, scale_a, scale_b = operands
         d = np.empty((*self.batch(*operands), a.shape[-2], b.shape[-1]), self.d.code_dtype)
-        engines.product(self, a, b, c, scale_a, scale_b, d, engine)
+        self.fill(operands, d, engine)
         return d
+
+    def fill(self, operands: tuple, d: Array, engine: str | None = None, threads: int | None = None) -> None:
+        """`engines.product` by this unit: every result comes through here, or through `_quick`."""
+        engines.product(self, *operands, d, engine, threads)
 
     @staticmethod
     def batch(*operands: Array | None) -> tuple[int, ...]:

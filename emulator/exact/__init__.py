@@ -18,17 +18,23 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadOperand
 from . import nvidia, x86
+from .defined import composed
 from .numbers import NAN, ONE, ZERO, Number, add, convert, decode, divide, encode, fma, multiply, settle, square_root
 from .steps import Addend, Step, fused_sum
 
 if TYPE_CHECKING:
     from ..instructions import Instruction
 
-__all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "convert", "decode", "divide", "dot",
-           "encode", "fma", "fused_sum", "multiply", "settle", "square_root"]
+__all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "composed", "convert", "decode",
+           "divide", "dot", "encode", "fma", "fused_sum", "method", "multiply", "settle", "square_root"]
 
 # How a row composes its K: each a function (ins, a, b, c, scale_a, scale_b, trace) -> code of D, on Numbers.
 METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS}
+
+
+def method(ins: Instruction) -> Callable[..., int]:
+    """The function that composes K for a row: by its name in METHODS, or the function itself (emulator.define)."""
+    return ins.method if callable(ins.method) else METHODS[ins.method]
 
 
 def dot(ins: Instruction, a_codes: Sequence[int], b_codes: Sequence[int], c_code: int = 0,
@@ -50,4 +56,4 @@ def dot(ins: Instruction, a_codes: Sequence[int], b_codes: Sequence[int], c_code
     b = [decode(ins.b, int(code)) for code in (*b_codes, *rest)]
     sa = [decode(ins.scale, int(code)) for code in scale_a]
     sb = [decode(ins.scale, int(code)) for code in scale_b]
-    return METHODS[ins.method](ins, a, b, decode(ins.c, int(c_code)), sa, sb, trace)
+    return method(ins)(ins, a, b, decode(ins.c, int(c_code)), sa, sb, trace)

@@ -24,8 +24,8 @@ def _finish(ins: Instruction, total: Number) -> int:
     return 0 if code == fmt.sign and fmt.has_negative_zero else code
 
 
-def _fused(ins: Instruction, what: str, addends: list[Addend], trace: list[Step] | None) -> int:
-    total, top = fused_sum(addends, ins.adder.frac, ins.floor)
+def _fused(ins: Instruction, what: str, addends: list[Addend], trace: list[Step] | None, cut: str = "rz") -> int:
+    total, top = fused_sum(addends, ins.adder.frac, ins.floor, cut)
     code = _finish(ins, total)
     if trace is not None:
         trace.append(Step(what, tuple(addends), top, top - ins.adder.frac, total, code))

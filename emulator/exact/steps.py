@@ -32,12 +32,12 @@ class Step(NamedTuple):
     code: int
 
 
-def fused_sum(addends: Sequence[Addend], frac: int, floor: int) -> tuple[Number, int]:
+def fused_sum(addends: Sequence[Addend], frac: int, floor: int, cut: str = "rz") -> tuple[Number, int]:
     """Align to the largest exponent, cut, add: the sum and the exponent E it was aligned to.
 
-    Every addend is cut toward zero to a multiple of 2**(E - frac), E being the largest claim but at least `floor`; the
-    cut addends are summed without error. [FHMP] section 4 finds the missing guard bits, [KM] section IV and [XMMA]
-    section 4 the whole rule; a product of 2 or more is not normalised before it is aligned [KM].
+    Every addend is cut toward zero (or rounded as `cut` says) to a multiple of 2**(E - frac), E being the largest claim
+    but at least `floor`; the cut addends are summed without error. [FHMP] section 4 finds the missing guard bits, [KM]
+    section IV and [XMMA] section 4 the whole rule; a product of 2 or more is not normalised before it is aligned [KM].
     Infinities and NaN are decided first, on the addends [XMMA][TC5].
     """
     special = add(*(a.number for a in addends if a.number.kind != "finite"), ZERO)
@@ -47,8 +47,8 @@ def fused_sum(addends: Sequence[Addend], frac: int, floor: int) -> tuple[Number,
     unit = top - frac
     total = 0
     for number, _ in addends:
-        cut = round_shift(number.negative, number.sig, unit - number.exp, "rz")
-        total += -cut if number.negative else cut
+        kept = round_shift(number.negative, number.sig, unit - number.exp, cut)
+        total += -kept if number.negative else kept
     return Number(total < 0, abs(total), unit), top
 
 
