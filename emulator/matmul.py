@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, engines
+from . import arrays
 from .convert import convert
 from .engines import ranges
 from .errors import BadOperand

@@ -125,7 +125,8 @@ class Unit(Instruction):
 
     def fill(self, operands: tuple, d: Array, engine: str | None = None, threads: int | None = None) -> None:
         """`engines.product` by this unit: every result comes through here, or through `_quick`."""
-        engines.product(self, *operands, d, engine, threads)
+        a, b, c, scale_a, scale_b = operands
+        engines.product(self, a, b, c, scale_a, scale_b, d, engine, threads)
 
     @staticmethod
     def batch(*operands: Array | None) -> tuple[int, ...]:
