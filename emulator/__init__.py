@@ -20,16 +20,20 @@ from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, number_format
 from .fragments import Fragment, copy_fragment, fragment
 from .instructions import ARCHS, find, table
+from .kernels import Kernel, Run
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
 from .quantize import SCHEMES, quantize
 from .rounding import Policy
 from .shared import SharedMemory, swizzle
+from .staging import Stage, Staged, stage
+from .trace import Trace
 from .unit import Unit, instruction
 
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
            "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
-           "Float", "Fragment", "Integer", "Mismatch", "Policy", "Promote", "Report", "Schedule", "SharedMemory",
-           "SplitK", "Unit", "UnitDiff", "UnknownFormat", "UnknownInstruction", "arithmetic", "compare", "convert",
-           "copy_fragment", "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
-           "load_unit", "matmul", "number_format", "quantize", "row_of", "swizzle", "table", "unit_diff"]
+           "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run", "Schedule",
+           "SharedMemory", "SplitK", "Stage", "Staged", "Trace", "Unit", "UnitDiff", "UnknownFormat",
+           "UnknownInstruction", "arithmetic", "compare", "convert", "copy_fragment", "define", "differences",
+           "exact", "explain", "find", "fragment", "golden", "instruction", "load_unit", "matmul", "number_format",
+           "quantize", "row_of", "stage", "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"

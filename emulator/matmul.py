@@ -157,7 +157,7 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
     if not plain and on.d.name != "float32":
         raise BadOperand(f"{on} accumulates in {on.d}; schedules and epilogues take float32 accumulators")
     a, b, start, scale_a, scale_b = on.operands(a, b, c if plain else None, scale_a, scale_b)
-    shape = _shape(on, a, b, start, scale_a, scale_b)
+    shape = product_shape(on, a, b, start, scale_a, scale_b)
 
     def chain(lo: int, hi: int) -> Array:
         d = np.empty(shape, on.d.code_dtype)
@@ -169,10 +169,10 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
     if plain:
         return chain(0, a.shape[-1])
     with np.errstate(all="ignore"):         # infinities and NaN are results here
-        return schedule.run(chain, _epilogue(c, shape, alpha, beta, out), a.shape[-1], on.k)
+        return schedule.run(chain, epilogue(c, shape, alpha, beta, out), a.shape[-1], on.k)
 
 
-def _shape(on: Unit, a: Array, b: Array, c: Array | None, scale_a: Array | None, scale_b: Array | None) -> tuple:
+def product_shape(on: Unit, a: Array, b: Array, c: Array | None, scale_a: Array | None, scale_b: Array | None) -> tuple:
     """The shape of the product. Raises BadOperand for operands that do not fit together."""
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise BadOperand(f"a is {a.shape} and b is {b.shape}; a product takes (..., M, K) and (..., K, N)")
@@ -186,7 +186,7 @@ def _shape(on: Unit, a: Array, b: Array, c: Array | None, scale_a: Array | None,
     return *on.batch(a, b, c, scale_a, scale_b), rows, columns
 
 
-def _epilogue(c: Any, shape: tuple, alpha: float | None, beta: float | None, out: str | None) -> Finish:
+def epilogue(c: Any, shape: tuple, alpha: float | None, beta: float | None, out: str | None) -> Finish:
     """alpha * sum + beta * C into the format `out`: FMUL, FFMA, then cvt.rn [CUTLASS]."""
     fmt = number_format(out or "float32")
     if not isinstance(fmt, Float):

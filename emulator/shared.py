@@ -20,7 +20,8 @@ from .fragments import copy_fragment
 from .instructions import Instruction
 
 __all__ = ["BANKS", "SWIZZLES", "Access", "Descriptor", "Panels", "SharedMemory", "TensorMap", "access",
-           "instruction_descriptor", "pad16", "scale_offsets", "swizzle", "unpad16"]
+           "from_rows", "instruction_descriptor", "pad16", "scale_offsets", "swizzle",
+           "to_rows", "unpad16"]
 
 Array = np.ndarray
 BANKS = 32                      # of 4 bytes each
@@ -162,11 +163,14 @@ class SharedMemory:
 
     def _count(self, name: str, addresses: Any, width: int) -> Array:
         at = np.asarray(addresses)
-        found = access(at, width).times(math.prod(self.blocks))
+        self.add(name, access(at, width).times(math.prod(self.blocks)))
         if at.size and int(at.max()) + width > self.data.shape[-1]:
             raise BadOperand(f"address {int(at.max()):#x}: this shared memory has {self.data.shape[-1]:#x} bytes")
-        self.log[name] = self.log.get(name, Access()) + found
         return at
+
+    def add(self, name: str, cost: Access) -> None:
+        """Count accesses of a kind."""
+        self.log[name] = self.log.get(name, Access()) + cost
 
     def cp_async(self, addresses: Any, source: Array, size: Any = None, cache: str = "ca") -> None:
         """cp.async: source (*blocks, ..., lanes, width) bytes, of which only the first `size` (default: all; an array
@@ -211,8 +215,7 @@ class SharedMemory:
         found = np.take(self.data.view(unit), first, axis=-1)[..., None].view(np.uint8)
         found = found.reshape(*self.blocks, *lines.shape, each)
         size = rows * k * item
-        self.log["descriptor"] = self.log.get("descriptor", Access()) + Access(
-            size, 1, -(-size // 128), -(-size // 128), 1).times(math.prod(self.blocks))
+        self.add("descriptor", Access(size, 1, -(-size // 128), -(-size // 128), 1).times(math.prod(self.blocks)))
         if major != "K":
             found = np.swapaxes(found, -2, -3)
         return found.reshape(*self.blocks, rows, k * item)
@@ -231,6 +234,21 @@ def unpad16(rows: Array, bits: int) -> Array:
     """The codes (..., 16 j), a byte each, that lie in such rows; the padding is ignored."""
     groups = np.ascontiguousarray(rows.reshape(*rows.shape[:-1], -1, 16)[..., :2 * bits])
     return arrays.unpack(groups, bits).reshape(rows.shape)
+
+
+def to_rows(codes: Array, bits: int, padded: bool = False) -> Array:
+    """Codes (..., k) of `bits` bits as rows of bytes (..., width), the first code lowest: whole codes of 8 bits or
+    more; narrower ones packed, or `padded` (pad16) as kind::f8f6f4 and mxf8f6f4 read FP6 and FP4."""
+    if bits >= 8:
+        return np.ascontiguousarray(codes.astype(f"<u{bits // 8}", copy=False)).view(np.uint8)
+    return pad16(codes, bits) if padded else arrays.pack(codes, bits)
+
+
+def from_rows(rows: Array, bits: int, padded: bool = False) -> Array:
+    """The codes in such rows."""
+    if bits >= 8:
+        return np.ascontiguousarray(rows).view(f"<u{bits // 8}").astype(f"u{bits // 8}", copy=False)
+    return unpad16(rows, bits) if padded else arrays.unpack(rows, bits)
 
 
 def scale_offsets(rows: int, blocks: int) -> Array:
@@ -463,5 +481,4 @@ class TensorMap:
         kind = np.dtype("c16" if unit == 16 else "u8")
         to.data.view(kind)[..., at // unit] = moved.view(kind)
         lines = -(-moved.shape[-1] // 128)
-        to.log["TMA"] = to.log.get("TMA", Access()) + Access(moved.shape[-1], 1, lines, lines, 1).times(
-            math.prod(to.blocks))
+        to.add("TMA", Access(moved.shape[-1], 1, lines, lines, 1).times(math.prod(to.blocks)))
