@@ -6,5 +6,7 @@
 
 int x86_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const void *a, const void *b, const void *c,
              void *d);
+int amd_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const void *a, const void *b, const void *c,
+             void *d);
 
 #endif

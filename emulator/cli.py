@@ -273,7 +273,7 @@ def instructions(arch: str | None, as_json: bool) -> None:
         click.echo(f"{name} {ARCHS[name][0]}: {len(these)} instructions\n"
                    f"  {'name':{width}} terms   F  floor  round  {'method':15}  evidence")
         for row in these:
-            frac, floor = (row.adder.frac, row.floor) if row.adder else ("-", "-")
+            frac, floor = (row.adder.frac, row.floor) if row.adder and row.adder.frac else ("-", "-")
             click.echo(f"  {row.name:{width}} {row.terms:5} {frac:>3} {floor:>6}  {row.rounding:5}  {row.method:15}"
                        f"  {row.evidence}")
 

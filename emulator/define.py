@@ -219,7 +219,7 @@ def _build(name: str, *, shape: str, a: Any, b: Any, d: Any, c: Any = None, scal
     common: Any = {"arch": arch, "name": name, "m": m, "n": n, "k": k, "a": a, "b": b, "c": c, "d": d, "scale": scale,
                    "block": block, "saturate": saturate, "note": note}
     if integers or (method is not None and frac is None):
-        return Defined(**common, method=method, rounding=rounding, rnd=rounding)            # type: ignore[arg-type]
+        return Defined(**common, method=method, terms=terms, rounding=rounding, rnd=rounding)   # type: ignore[arg-type]
     if floor is not None and carry is not None and d.emin - carry != floor:
         raise BadUnit(f"{name}: floor is {floor} and carry {carry}; floor = {d.emin} - carry, so give one of them")
     carry = d.emin - floor if floor is not None else (4 * terms + 2).bit_length() if carry is None else carry

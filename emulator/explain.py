@@ -78,7 +78,9 @@ def _head(ins: Instruction) -> Iterator[str]:
     method = exact.method(ins)
     rule = " ".join(re.split(r"\.\s", method.__doc__ or "")[0].split()).rstrip(".")
     yield from textwrap.wrap(f"{method.__name__}: {rule}", 110, initial_indent="  ", subsequent_indent="    ")
-    if ins.adder:
+    if ins.adder and ins.adder.frac is None:
+        yield f"  adder {ins.adder.name}: groups of {ins.terms} products"
+    elif ins.adder:
         what = "groups" if ins.method == "exact_groups" else "products"
         yield (f"  adder {ins.adder.name}: {ins.terms} {what} and C in one sum, {ins.adder.frac} fraction bits below "
                f"the largest exponent (at least {ins.floor})")
@@ -129,11 +131,11 @@ def _steps(x: Explanation) -> Iterator[str]:
             yield from _fused_step(ins, fmt, step, step.unit, labels[number] if number < len(labels) else [])
     if ins.method == "simt_f16" and isinstance(fmt, Float):     # its last F32 is converted: no step of the trace
         yield "conversion"
-        yield from _rounding(fmt, exact.decode(_F32, x.steps[-1].code), x.code, "rne", fmt.frac_bits)
+        yield from _rounding(fmt, exact.decode(_F32, x.steps[-1].code or 0), x.code, "rne", fmt.frac_bits)
 
 
 def _labels(ins: Instruction) -> list[list[str]]:
-    """What the addends of each fused sum are called, in exact.dot's order; C or the carried sum comes last."""
+    """What the addends of each step are called, in exact.dot's order; C or the carried sum comes last."""
     if groups := getattr(ins, "groups", ()):                    # of a unit that its user defined (define.Defined)
         join = getattr(ins, "join", "with")
         names = [[f"k {k}" for k in group] for group in groups]
@@ -144,8 +146,13 @@ def _labels(ins: Instruction) -> list[list[str]]:
         return [[*(f"k {k}..{k + 15}" for k in range(0, ins.k, 16)), "C"]]
     if ins.method == "fp8_through_f16":
         return [[*(f"k {k}" for k in range(ins.k) if k % 4 // 2 == half), f"sum {half}"] for half in (0, 1)]
-    return [[*(f"k {k}" for k in range(start, min(start + ins.terms, ins.k))), f"sum {i}" if i else "C"]
-            for i, start in enumerate(range(0, ins.k, ins.terms))]
+    groups = [[f"k {k}" for k in range(start, min(start + ins.terms, ins.k))] for start in range(0, ins.k, ins.terms)]
+    after = [f"sum {i}" if i else "C" for i in range(len(groups))]
+    if ins.method == "cut_then_floor":
+        return [step for ks, c in zip(groups, after) for step in (ks, ["products", c])]
+    if ins.method == "even_and_odd":
+        return [step for ks, c in zip(groups, after) for step in (ks[::2], ks[1::2], ["even", "odd"], ["products", c])]
+    return [[*ks, c] for ks, c in zip(groups, after)]
 
 
 def _fused_step(ins: Instruction, fmt: Float, step: Step, unit: int, names: list[str]) -> Iterator[str]:
@@ -155,7 +162,8 @@ def _fused_step(ins: Instruction, fmt: Float, step: Step, unit: int, names: list
     setters = [name for name, addend in zip(names, step.addends) if addend.claim == step.top]
     more = " ..." * (len(setters) > 4)
     by = f"set by {', '.join(setters[:4])}{more}" if setters else "the floor: no addend reaches it"
-    yield f"{step.what}: largest exponent {step.top}, {by}; each addend is cut to a multiple of 2^{unit}"
+    how = step.how or f"each addend is cut to a multiple of 2^{unit}"
+    yield from textwrap.wrap(f"{step.what}: largest exponent {step.top}, {by}; {how}", 120, subsequent_indent="  ")
     shown = [(name, *addend) for name, addend in zip(names, step.addends)
              if addend.number.sig or addend.number.kind != "finite"]
     rows = [[name, show.number(number, 9), "" if claim is None else f"2^{claim}", *_bits(number, unit)]
@@ -167,15 +175,18 @@ def _fused_step(ins: Instruction, fmt: Float, step: Step, unit: int, names: list
     if len(shown) < len(step.addends):
         yield f"  the other {len(step.addends) - len(shown)} addends are zero and claim no exponent"
     precision = fmt.frac_bits if ins.precision is None else ins.precision
-    yield from _rounding(fmt, step.total, step.code, ins.rounding, precision)
+    if step.code is not None:
+        yield from _rounding(fmt, step.total, step.code, ins.rounding, precision)
     yield ""
 
 
 def _ieee_step(fmt: Float, step: Step, mode: str) -> Iterator[str]:
-    """One IEEE operation: product plus addend without error, then one rounding."""
-    product, addend = (show.number(a.number) for a in step.addends)
-    yield f"{step.what}: {product} + {addend} = {show.number(step.total)}"
-    yield from _rounding(fmt, step.total, step.code, mode, fmt.frac_bits)
+    """A product or a sum without error, mostly of a product and an addend; then one rounding."""
+    told = " + ".join(show.number(a.number) for a in step.addends)
+    told += f" = {show.number(step.total)}" * (len(step.addends) > 1)
+    yield from textwrap.wrap(f"{step.what}: {told}", 110, subsequent_indent="    ")
+    if step.code is not None:
+        yield from _rounding(fmt, step.total, step.code, mode, fmt.frac_bits)
 
 
 def _integer_step(fmt: Integer, saturate: bool, step: Step) -> Iterator[str]:

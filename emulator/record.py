@@ -36,7 +36,7 @@ def format_record(fmt: Float | Integer | None) -> tuple[int, ...]:
 
 def record(ins: Instruction) -> np.ndarray:
     """The row as int32 values in the order of FIELDS."""
-    row = [list(METHODS).index(ins.method), ins.k, ins.terms, ins.adder.frac if ins.adder else 0, ins.floor,
+    row = [list(METHODS).index(ins.method), ins.k, ins.terms, (ins.adder.frac or 0) if ins.adder else 0, ins.floor,
            ins.precision or 0, MODES.index(ins.rounding), ins.saturate, ins.block]
     for operand in _OPERANDS:
         row.extend(format_record(getattr(ins, operand)))

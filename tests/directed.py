@@ -54,10 +54,13 @@ def vector(row: Instruction, why: str, want: int, products: dict = {}, c: int = 
 
 def directed(row: Instruction) -> list[Vector]:
     """All directed vectors of a row."""
+    import directed_amd
     import directed_x86
 
     if not isinstance(row.d, Float):
         return [*_integers(row)]
+    if row.arch.startswith("gfx") and row.d.bits == 32:
+        return [*directed_amd.vectors(row)]
     if row.k == 1:
         return [*_ffma(row)]
     if row.arch == "x86_64":
@@ -86,7 +89,7 @@ def _specials(row: Instruction) -> Iterator[Vector]:
     yield vector(row, "exact cancellation, C = -0", zero, {0: (1, 1), 1: (1, -1)}, minus_zero)
     yield vector(row, "cancellation against C", zero, {0: (1, -1)}, one)
     yield vector(row, "every k counts once", code(row.d, row.k + 1), {k: (1, 1) for k in range(row.k)}, one)
-    if row.method != "fma_chain":
+    if row.method != "fma_chain" and row.a.has_negative_zero:
         yield vector(row, "a product that is -0 is nothing", 0, {0: (("code", row.a.sign), 1)}, minus_zero)
     for k in (0, row.k - 1):
         if row.a.nan_code is not None:

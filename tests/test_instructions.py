@@ -78,7 +78,8 @@ def test_every_row_has_evidence_from_a_named_source():
 def test_shapes_and_scales_hang_together():
     for row in rows():
         assert (row.block > 0) == (row.scale is not None) and (not row.block or row.k % row.block == 0), row
-        assert (row.adder is None) == (row.method not in ("chain", "exact_groups", "fp8_through_f16")), row
+        assert (row.adder is not None) == (row.method in (
+            "chain", "exact_groups", "fp8_through_f16", "exact_sums", "flushed_pairs", "cut_then_floor", "even_and_odd")), row
         assert row.n in legal_n(row) or row.n == 0
 
 
@@ -100,6 +101,14 @@ def test_shapes_and_scales_hang_together():
     ("sm_100", "tcgen05.mma.m128n16k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.ue4m3", 4, 35, -139, "rz", 23),
     ("sm_120", "mma.m16n8k32.kind::f8f6f4.f16.e2m1.e3m2.f16", 32, 25, -21, "rne", 10),
     ("sm_120", "mma.m16n8k16.f32.e4m3.e4m3.f32", 16, 25, -133, "rz", 23),
+    ("gfx908", "v_mfma_f32_32x32x8f16", 4, None, -126, "rne", None),                    # XMMA table 5, and mmasim 2.1.1
+    ("gfx908", "v_mfma_f32_32x32x4bf16", 2, None, -126, "rne", None),
+    ("gfx90a", "v_mfma_f32_16x16x16bf16_1k", 4, None, -126, "rne", None),
+    ("gfx90a", "v_mfma_f32_16x16x8bf16", 2, None, -126, "rne", None),
+    ("gfx942", "v_mfma_f32_4x4x4_16b_bf16", 4, 24, -126, "rne", 23),
+    ("gfx942", "v_mfma_f32_32x32x8_f16", 8, 24, -126, "rne", 23),
+    ("gfx942", "v_mfma_f32_16x16x8_xf32", 4, 24, -126, "rne", 23),
+    ("gfx942", "v_mfma_f32_16x16x32_fp8_bf8", 16, 24, -126, "rne", 23),
 ])
 def test_derived_columns(arch, name, terms, frac, floor, rounding, precision):
     row = find(arch, name)
@@ -111,7 +120,7 @@ def test_adders_hold_their_own_widest_sum():
     for row in rows():
         if row.method == "exact_groups":
             assert row.terms * 16 * 6 * 6 * 1.875 ** 2 + 2 < 2 ** row.adder.carry, row     # E2M1 reaches 6, UE4M3 1.875
-        elif row.adder:
+        elif row.method in ("chain", "fp8_through_f16"):
             product = (2 - 2.0 ** -row.a.frac_bits) * (2 - 2.0 ** -row.b.frac_bits)
             assert row.terms * product + 2 < 2 ** row.adder.carry, row
     assert len(ADDERS) == 6
@@ -134,6 +143,14 @@ def test_ptx_spellings_mean_the_same_row():
         ("tcgen05.mma.m128n32k64.kind::mxf4nvf4.block32.f32.e2m1.e2m1.ue8m0",
          "tcgen05.mma.m128n32k64.kind::mxf4nvf4.scale_vec::2X.f32.e2m1.e2m1.ue8m0", "b200"),
         ("mma.sync.aligned.m8n8k4.row.col.rz.f64.f64.f64.f64", "mma.m8n8k4.rz.f64.f64.f64.f64", "sm_80"),
+        ("v_mfma_f32_32x32x8_f16", "v_mfma_f32_32x32x8f16", "mi100"),
+        ("__builtin_amdgcn_mfma_f32_32x32x8f16", "v_mfma_f32_32x32x8f16", "gfx90a"),
+        ("mfma_f32_16x16x16_bf16_1k", "v_mfma_f32_16x16x16bf16_1k", "mi250x"),
+        ("v_mfma_f32_32x32x8f16", "v_mfma_f32_32x32x8_f16", "mi300x"),
+        ("v_mfma_f32_4x4x4bf16_1k", "v_mfma_f32_4x4x4_16b_bf16", "gfx942"),       # LLVM: MC/AMDGPU/mai-gfx942.s
+        ("v_mfma_f64_4x4x4f64", "v_mfma_f64_4x4x4_4b_f64", "gfx942"),
+        ("llvm.amdgcn.mfma.f32.16x16x32.fp8.bf8", "v_mfma_f32_16x16x32_fp8_bf8", "gfx942"),
+        ("v_mfma_f32_16x16x8xf32", "v_mfma_f32_16x16x8_xf32", "gfx942"),
     ]
     for spelled, name, arch in same:
         assert find(arch, spelled) == find(arch, name) and find(arch, name).name == name
@@ -158,6 +175,10 @@ def test_the_public_face():
     ("sm_90", "wgmma.m64nNk16.f32.f16.f16", "say which n"),
     ("sm_80", "mma.sp.m16n8k32.f32.f16.f16.f32", "sparse forms are not modelled: nobody has published"),
     ("sm_103", "mma.m16n8k16.f32.f16.f16.f32", "'sm_103' is not modelled: its fp4 path takes K = 96"),
+    ("gfx950", "v_mfma_f32_16x16x32_f16", "'gfx950' is not modelled: AMD documents its formats .* but nobody has published"),
+    ("mi355x", "v_mfma_f32_16x16x32_f16", "nobody has published how many products it sums at once"),
+    ("gfx90a", "v_mfma_f32_16x16x32_fp8_fp8", "gfx90a has no v_mfma_f32_16x16x32_fp8_fp8; it exists on gfx942. gfx90a takes"),
+    ("gfx942", "v_smfmac_f32_16x16x32_f16", "sparse forms are not modelled"),
     ("gfx999", "v_mfma", "architecture 'gfx999' is not modelled; the architectures are sm_70, sm_75"),
     ("sm_90", "", "sm_90 has no ''; no architecture has it"),
 ])

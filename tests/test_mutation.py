@@ -22,17 +22,20 @@ from emulator.instructions import Instruction, find, generic, golden_root
 UNPINNED = Path(__file__).with_name("unpinned.txt")
 METHOD_STEP = {"chain": "fp8_through_f16", "fp8_through_f16": "chain", "exact_groups": "chain", "simt_f32": "fma_chain",
                "simt_f16": "simt_f32", "fma_chain": "simt_f32", "xor_popc": "and_popc", "and_popc": "xor_popc",
-               "integer": "and_popc", "two_chains": "odd_then_even", "odd_then_even": "two_chains"}
+               "integer": "and_popc", "exact_sums": "flushed_pairs", "flushed_pairs": "exact_sums",
+               "cut_then_floor": "even_and_odd", "even_and_odd": "cut_then_floor", "two_chains": "odd_then_even", "odd_then_even": "two_chains"}
 
 
 def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
     """(column, row with that column moved one step), for every column that means something in the row."""
     if row.adder:
-        for column, values in (("bus", (row.adder.bus // 2, row.adder.bus * 2)), ("frac", (row.adder.frac - 1, row.adder.frac + 1)),
-                               ("carry", (row.adder.carry - 1, row.adder.carry + 1))):
+        frac = row.adder.frac
+        for column, values in (("bus", (row.adder.bus // 2, row.adder.bus * 2)),
+                               ("frac", (frac - 1, frac + 1) if frac else (None, None)),         # None: nothing is cut
+                               ("carry", (row.adder.carry - 1, row.adder.carry + 1) if frac else (row.adder.carry,) * 2)):
             for name, value in zip((f"{column}-", f"{column}+"), values):
                 moved = replace(row, adder=replace(row.adder, **{column: value}))
-                unused = column == "bus" and row.method != "chain"          # the other methods count for themselves
+                unused = column == "bus" and row.method in ("exact_groups", "fp8_through_f16")     # they count for themselves
                 if not unused and (moved.terms, moved.floor, moved.adder.frac) != (row.terms, row.floor, row.adder.frac):
                     yield name, moved
     if row.method not in ("xor_popc", "and_popc", "integer", "simt_f32", "simt_f16", "two_chains", "odd_then_even"):
@@ -45,7 +48,7 @@ def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
         fmt = getattr(row, operand)
         if isinstance(fmt, Float):
             yield f"{operand}.bias", replace(row, **{operand: replace(fmt, bias=fmt.bias + 1)})
-            if operand != "d" and fmt.specials in ("ieee", "fn"):
+            if operand != "d" and fmt.specials in ("ieee", "fn", "fnuz"):
                 yield f"{operand}.specials", replace(row, **{operand: replace(fmt, specials="finite")})
             if fmt.low_pad:
                 yield f"{operand}.low_pad", replace(row, **{operand: replace(fmt, low_pad=0, frac_bits=fmt.frac_bits + fmt.low_pad)})

@@ -22,14 +22,19 @@ class Addend(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One fused sum or one IEEE operation, for `explain`: what went in, the unit 2**unit of the sum, what came out."""
+    """One fused sum or one IEEE operation, for `explain`: what went in, the unit 2**unit of the sum, what came out.
+
+    unit: None where nothing is cut before the rounding. code: None where nothing is rounded yet. how: the sentence that
+    says how the addends are cut, where it is not each toward zero to a multiple of 2**unit.
+    """
 
     what: str
     addends: tuple[Addend, ...]
     top: int | None
     unit: int | None
     total: Number
-    code: int
+    code: int | None
+    how: str = ""
 
 
 def fused_sum(addends: Sequence[Addend], frac: int, floor: int, cut: str = "rz") -> tuple[Number, int]:

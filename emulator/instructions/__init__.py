@@ -13,15 +13,15 @@ from functools import cache
 from types import ModuleType
 
 from ..errors import UnknownInstruction
-from . import nvidia, x86
+from . import amd, nvidia, x86
 from .nvidia import ADDERS, legal_n
 from .row import SOURCES, Adder, Instruction, generic, golden_root
 
 __all__ = ["ADDERS", "ARCHS", "SOURCES", "Adder", "Instruction", "find", "generic", "golden_root", "legal_n", "table"]
 
 # A vendor's module has ARCHS (architecture: its name and aliases), NOT_MODELLED (architecture: why), rows(arch), and
-# canonical(name), which brings a spelling of an instruction's name to the table's.
-_VENDORS = (nvidia, x86)
+# canonical(arch, name), which brings a spelling of an instruction's name to the table's.
+_VENDORS = (nvidia, x86, amd)
 _VENDOR: dict[str, ModuleType] = {arch: vendor for vendor in _VENDORS for arch in vendor.ARCHS}
 ARCHS: dict[str, tuple[str, str]] = {arch: vendor.ARCHS[arch] for arch, vendor in _VENDOR.items()}
 _ALIASES = {alias: arch for arch, (_, aliases) in ARCHS.items() for alias in aliases.split()}
@@ -52,7 +52,7 @@ def find(arch: str, name: str) -> Instruction:
     """
     rows = table(arch)
     arch = next(iter(rows.values())).arch
-    wanted = _VENDOR[arch].canonical(name)
+    wanted = _VENDOR[arch].canonical(arch, name)
     row = rows.get(generic(wanted))
     if row is not None and row.n:
         return row
@@ -63,9 +63,9 @@ def find(arch: str, name: str) -> Instruction:
             return replace(row, n=n, name=wanted)
         raise UnknownInstruction(f"{name}: {f'n = {n} is not legal' if n else 'say which n'}; {row.name} takes n = "
                                  f"{', '.join(map(str, legal))}")
-    elsewhere = [other for other in ARCHS if generic(_VENDOR[other].canonical(name)) in table(other)]
+    elsewhere = [other for other in ARCHS if generic(_VENDOR[other].canonical(other, name)) in table(other)]
     where = f"it exists on {', '.join(elsewhere)}" if elsewhere else "no architecture has it"
-    if ".sp" in name or "sparse" in name:
+    if ".sp" in name or "sparse" in name or "smfmac" in name:
         where = "sparse forms are not modelled: nobody has published which group a compressed k belongs to"
     parts = set(wanted.split("."))
     near = sorted(rows, key=lambda r: -len(parts & set(r.split("."))))[:6]

@@ -197,7 +197,7 @@ def rows(arch: str) -> list[Instruction]:
 _NOISE = {"sync", "aligned", "row", "col", "block_scale", "mma_async", "cta_group::1"}
 
 
-def canonical(name: str) -> str:
+def canonical(arch: str, name: str) -> str:
     """A PTX or short spelling in this table's word order: op, shape, kind, scale_vec, rounding, types, suffix."""
     words = [w for w in name.strip().split(".") if w and w not in _NOISE]
     op = "tcgen05.mma" if words[:2] == ["tcgen05", "mma"] else words[0] if words else ""

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from ..errors import BadGolden
 from ..formats import Float, Integer
@@ -21,12 +22,15 @@ SOURCES = {
     "FHMP": "Fasi, Higham, Mikaitis, Pranesh 2021, doi 10.7717/peerj-cs.330",
     "PTX": "NVIDIA PTX ISA 9.0, sections 9.7.3 (fma), 9.7.14 and 9.7.16",
     "SASS": "the SASS that ptxas of CUDA 13.0 emits for the form, its CUDA-core steps being IEEE operations",
+    "FTTN": "Li et al. 2024, FTTN, arXiv 2403.00232",
+    "ROCM": "AMD ROCm documentation (MIOpen): MI200 MFMA behaviour, F16 and BF16 subnormals are flushed",
+    "CDNA": "AMD instruction set manuals of MI100 (CDNA1), MI200 (CDNA2) and MI300 (CDNA3)",
     "EMU": "mmaemu 0.1.0, RTX 4060 and H100 PCIe",
     "SDM": "Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and Instruction Set Extensions",
     "THOR": "public Jetson Thor report: BF16 K16 and MXFP8 K32 keep 25 fraction bits",
 }
 
-DOCUMENTS = ("PTX", "SASS", "SDM")      # what says how a machine computes without having measured it
+DOCUMENTS = ("PTX", "SASS", "SDM", "CDNA")      # what says how a machine computes without having measured it
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Adder:
 
     name: str
     bus: int
-    frac: int
+    frac: Any                   # int; None where nothing is cut
     carry: int
 
 
@@ -88,7 +92,7 @@ class Instruction:
     @cached_property
     def precision(self) -> int | None:
         """Fraction bits of the result: those of D, or fewer where the adder keeps fewer (FP8 on Ada and wgmma)."""
-        return min(self.adder.frac, self.d.frac_bits) if self.adder else None
+        return min(self.adder.frac, self.d.frac_bits) if self.adder and self.adder.frac is not None else None
 
     @cached_property
     def rounding(self) -> str:

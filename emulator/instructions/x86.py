@@ -34,6 +34,6 @@ def rows(arch: str) -> list[Instruction]:
     ]
 
 
-def canonical(name: str) -> str:
+def canonical(arch: str, name: str) -> str:
     """A mnemonic as the table writes it."""
     return name.strip().lower()
