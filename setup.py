@@ -31,6 +31,7 @@ PARTS = {
     "avx2": AVX2,
     "avx512": AVX512,
     "avx512fp16": [*AVX512, "-mavx512fp16", "-mavx512vnni"],
+    "live": [*AVX512, "-mavx512fp16", "-mavx512bf16", "-mavx512vnni", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 
 # -O3                 the portable loops are over integers: vectorising them cannot change a bit

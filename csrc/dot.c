@@ -496,6 +496,9 @@ const char *emu_parts(void)
 #ifdef EMU_AVX512FP16
            " avx512fp16"
 #endif
+#ifdef EMU_LIVE
+           " live"
+#endif
         ;
 }
 
@@ -509,6 +512,7 @@ const char *emu_why(int status)
     case EMU_TOO_WIDE: return "its operands need more than 31 bits, or its sums more than 62";
     case EMU_NOT_IEEE: return "its IEEE steps are in a format or a rounding that this computer does not have";
     case EMU_BAD_ISA: return "the instruction sets are portable, avx2, avx512 and avx512fp16 (EMULATOR_ISA)";
+    case EMU_NOT_HERE: return "this CPU has no such instruction, or the library was compiled without it";
     default: return "for no known reason";
     }
 }

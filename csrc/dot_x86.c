@@ -39,7 +39,8 @@ static uint32_t fma_flushed(uint32_t x, uint32_t y, uint32_t z)
     uint32_t sign = (x ^ y) & SIGN, z_sign = z & SIGN, hidden = UINT32_C(1) << 23, frac = hidden - 1;
     if (!x_exp || !y_exp)                               /* a zero: only two zeros have a sign to choose */
         return z_exp || sign == z_sign ? z : 0;
-    uint64_t sum = (uint64_t)((x & frac) | hidden) * ((y & frac) | hidden) << 15, other = (uint64_t)((z & frac) | hidden) << 39;
+    uint64_t sum = (uint64_t)((x & frac) | hidden) * ((y & frac) | hidden) << 15;
+    uint64_t other = (uint64_t)((z & frac) | hidden) << 39;
     int exp = x_exp + y_exp - 126;                      /* biased, of bit 62 */
     if (!(sum >> 62)) {
         sum <<= 1;

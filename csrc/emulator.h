@@ -32,7 +32,7 @@ extern "C" {
 #define EMU_VERSION 3                /* rises when anything declared here changes its meaning */
 
 int emu_version(void);               /* the EMU_VERSION that the library was compiled with */
-const char *emu_parts(void);         /* the parts compiled in, as words: "portable avx2 avx512 avx512fp16" */
+const char *emu_parts(void);         /* the parts compiled in, as words: "portable avx2 avx512 avx512fp16 live" */
 
 /* Each enum in the order of the Python table it repeats. */
 enum {                               /* exact.METHODS */
@@ -69,7 +69,8 @@ enum {                               /* what emu_dots returns; emu_why says it i
     EMU_BAD_ROW,                     /* no instruction, a D without NaN, or a format of over 64 bits or 15 exponent bits */
     EMU_TOO_WIDE,                    /* a row whose significands need more than 31 bits, or whose sums more than 62 */
     EMU_NOT_IEEE,                    /* a method of IEEE steps, on formats in which the host computes no such step */
-    EMU_BAD_ISA                      /* EMULATOR_ISA, or the name given to emu_limit_isa, is none of the four */
+    EMU_BAD_ISA,                     /* EMULATOR_ISA, or the name given to emu_limit_isa, is none of the four */
+    EMU_NOT_HERE                     /* an instruction that this CPU has not, or this library was not compiled for */
 };
 const char *emu_why(int status);     /* the end of a sentence: "the C engine cannot do this row: ..." */
 
@@ -107,6 +108,19 @@ int emu_tile(const emu_row *row, int64_t m, int64_t n, const void *a, const void
 enum { EMU_ISA_PORTABLE, EMU_ISA_AVX2, EMU_ISA_AVX512, EMU_ISA_AVX512FP16 };
 const char *emu_isa(void);           /* the one in use; "" if EMULATOR_ISA names none */
 int emu_limit_isa(const char *name);
+
+/* --- this CPU's own instructions, to compare with --- */
+
+/* The names of the instructions that emu_live runs here, i = 0, 1, ...; NULL after the last one. They are Intel's mnemonics;
+ * vcvtps2ph has its immediate behind it, vcvtps2ph_4 being the one that rounds as MXCSR says. */
+const char *emu_live_name(int i);
+
+/* Runs an instruction `count` times with that MXCSR. Vectors: a, b, c and d hold a ZMM register for each, a YMM for the
+ * 16-bit side of a conversion from or to 32 bits; c is the accumulator, or the first operand of vfmadd; b and c are NULL where
+ * the instruction takes none. Tiles: a (count, m, k), b (count, k, n), c and d (count, m, n), all of 32-bit pieces, that is
+ * of pairs or quadruples of elements in a and b; m, n, k <= 16. */
+int emu_live(const char *name, uint32_t mxcsr, int64_t count, int m, int n, int k, const void *a, const void *b,
+             const void *c, void *d);
 
 /* --- conversions --- */
 

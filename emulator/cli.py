@@ -86,13 +86,20 @@ _NO_RECORDED = ("the recorded GPU rows are not here: put them at ../shared/recor
 @click.option("--arch", help="Only this architecture.")
 @click.option("--sample", default=100, show_default=True, metavar="N", type=click.IntRange(0),
               help="Rows of each set that engine exact replays; 0 for all.")
+@click.option("--live", is_flag=True, help="Instead: run this CPU's own instructions beside the emulated ones.")
+@click.option("--outputs", default=10_000_000, show_default=True, metavar="N", type=click.IntRange(1),
+              help="With --live: elements of D, or conversions, of each instruction.")
 @_as_json
-def verify(places: tuple[Path, ...], engines: tuple[str, ...], arch: str | None, sample: int, as_json: bool) -> None:
+def verify(places: tuple[Path, ...], engines: tuple[str, ...], arch: str | None, sample: int, live: bool, outputs: int,
+           as_json: bool) -> None:
     """Replay golden vectors through the emulated instructions.
 
     Without FOLDER: golden/ and the recorded GPU rows (RECORDED_GPU, or ../shared/recorded-gpu). Exit status 1 if any
     bit differs or any file is bad.
     """
+    if live:
+        _verify_live(outputs, as_json)
+        return
     from tqdm import tqdm
 
     from . import golden
@@ -122,6 +129,31 @@ def verify(places: tuple[Path, ...], engines: tuple[str, ...], arch: str | None,
     else:
         click.echo("\n".join(_summary(results, names, sample, bad, lacks)))
     if bad or not all(replay.equal for _, replays in results for replay in replays):
+        raise SystemExit(1)
+
+
+def _verify_live(outputs: int, as_json: bool) -> None:
+    """Every instruction that this CPU has, executed and emulated."""
+    from dataclasses import asdict
+
+    from . import live
+
+    if why := live.lacking():
+        raise EngineUnavailable(why)
+    checks = []
+    for check in live.run(outputs):
+        checks.append(check)
+        if not as_json:
+            verdict = f"DIFFER: {check.mismatches:,}" if check.mismatches else "equal"
+            click.echo(f"{check.family:12} {check.name:14} {check.outputs:>11,} outputs {verdict}{check.story and '; '}"
+                       f"{check.story}")
+    total = f"live: {len(checks)} instructions, {sum(check.outputs for check in checks):,} outputs"
+    wrong = sum(bool(check.mismatches) for check in checks)
+    if as_json:
+        click.echo(json.dumps({"equal": not wrong, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        click.echo(f"\n{total}, {f'{wrong} DIFFER' if wrong else 'every bit equal'}")
+    if wrong:
         raise SystemExit(1)
 
 

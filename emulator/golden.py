@@ -152,14 +152,18 @@ class Replay:
         lines = [str(self.comparison)]
         if self.vectors.why is not None:
             lines.append(f"  the first is of class {self.vectors.classes[self.vectors.why[first[0]]]!r}")
-        unit, words = self.set.unit, []
-        place = np.array([np.ravel_multi_index(first, self.vectors.d.shape)])
-        for name, fmt, codes in zip(("a", "b", "c", "scale-a", "scale-b"),
-                                    (unit.a, unit.b, unit.c, unit.scale, unit.scale), self.vectors.dots(place)):
-            if codes is not None and fmt is not None:
-                words.append(f"--{name} {','.join(show.code(fmt, x) for x in codes[0].ravel())}")
-        lines.append(f"  emulator explain {unit.arch} {unit.name} {' '.join(words)}")
-        return "\n".join(lines)
+        place = int(np.ravel_multi_index(first, self.vectors.d.shape))
+        return "\n".join([*lines, f"  {command(self.set.unit, self.vectors, place)}"])
+
+
+def command(unit: Unit, vectors: Vectors, place: int) -> str:
+    """The command that explains the element of D at a flat position."""
+    words = []
+    for name, fmt, codes in zip(("a", "b", "c", "scale-a", "scale-b"),
+                                (unit.a, unit.b, unit.c, unit.scale, unit.scale), vectors.dots(np.array([place]))):
+        if codes is not None and fmt is not None:
+            words.append(f"--{name} {','.join(show.code(fmt, x) for x in codes[0].ravel())}")
+    return f"emulator explain {unit.arch} {unit.name} {' '.join(words)}"
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
