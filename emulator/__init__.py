@@ -17,7 +17,7 @@ from .errors import (
     UnknownInstruction,
 )
 from .explain import Explanation, explain
-from .formats import FORMATS, Float, Integer, number_format
+from .formats import FORMATS, Float, Integer, Table, number_format
 from .fragments import Fragment, copy_fragment, fragment
 from .instructions import ARCHS, find, table
 from .kernels import Kernel, Run
@@ -32,8 +32,8 @@ from .unit import Unit, instruction
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
            "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
            "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run", "Schedule",
-           "SharedMemory", "SplitK", "Stage", "Staged", "Trace", "Unit", "UnitDiff", "UnknownFormat",
-           "UnknownInstruction", "arithmetic", "compare", "convert", "copy_fragment", "define", "differences",
-           "exact", "explain", "find", "fragment", "golden", "instruction", "load_unit", "matmul", "number_format",
-           "quantize", "row_of", "stage", "swizzle", "table", "unit_diff"]
+           "SharedMemory", "SplitK", "Stage", "Staged", "Table", "Trace", "Unit", "UnitDiff", "UnknownFormat",
+           "UnknownInstruction", "arithmetic", "compare", "convert", "copy_fragment", "define", "differences", "exact",
+           "explain", "find", "fragment", "golden", "instruction", "load_unit", "matmul", "number_format", "quantize",
+           "row_of", "stage", "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"

@@ -23,7 +23,7 @@ import numpy as np
 
 from . import exact, noise
 from .arrays import any_codes, from_codes
-from .convert import Draw, convert_codes, policy_for, random_words, source_format, target_format
+from .convert import FLOAT64, Draw, convert_codes, policy_for, random_words, source_format, target_format
 from .errors import BadOperand
 from .exact import Number, decode
 from .formats import Float
@@ -32,8 +32,6 @@ from .rounding import Policy
 
 __all__ = ["ORDERS", "add", "div", "dot", "equal", "fma", "less", "less_equal", "maximum", "maximum_number", "minimum",
            "minimum_number", "mul", "next_down", "next_up", "sqrt", "sub", "sum", "total_order", "unordered"]
-
-FLOAT64 = Float("float64", 11, 52)
 
 # --- in float64 -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import engine_c
 from .errors import BadOperand
-from .formats import Float, Integer, number_format
+from .formats import Float, Format, Integer, number_format
 
 __all__ = ["any_codes", "carriers", "check_codes", "codes", "from_codes", "pack", "unpack"]
 
@@ -21,7 +21,7 @@ _CARRIERS = {"tfloat32": ("float32",), "float8_ue4m3": ("float8_e4m3fn", "uint8"
 
 
 @functools.cache
-def carriers(fmt: Float | Integer) -> tuple[np.dtype, ...]:
+def carriers(fmt: Format) -> tuple[np.dtype, ...]:
     """The numpy types an array of `fmt` may have, the preferred one first; unsigned codes if it has none."""
     found = []
     for name in _CARRIERS.get(fmt.name, (fmt.name,)):
@@ -33,7 +33,7 @@ def carriers(fmt: Float | Integer) -> tuple[np.dtype, ...]:
     return tuple(found) or (fmt.code_dtype,)
 
 
-def codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+def codes(x: object, fmt: Format, name: str) -> np.ndarray:
     """The codes of array `x` in native byte order, in `fmt.code_dtype`; a view of it where that can be.
 
     `name` is what messages call the operand. Bits that the type ignores (the upper half of a float4 byte) are cleared.
@@ -52,7 +52,7 @@ def codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
     return unsigned & fmt.code_dtype.type((1 << fmt.bits) - 1) if fmt.bits < 8 else unsigned
 
 
-def check_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+def check_codes(x: object, fmt: Format, name: str) -> np.ndarray:
     """`x` as contiguous native codes in `fmt.code_dtype`; any integer array whose values fit the format's bits.
 
     Raises BadOperand, naming the first value that does not fit.
@@ -69,13 +69,13 @@ def check_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
     return np.ascontiguousarray(array, fmt.code_dtype).reshape(array.shape)
 
 
-def any_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+def any_codes(x: object, fmt: Format, name: str) -> np.ndarray:
     """As `codes` for an array of one of the format's types, as `check_codes` for an array of codes."""
     typed = np.asarray(x).dtype.newbyteorder("=") in carriers(fmt)
     return codes(x, fmt, name) if typed else check_codes(x, fmt, name)
 
 
-def from_codes(x: np.ndarray, fmt: Float | Integer) -> np.ndarray:
+def from_codes(x: np.ndarray, fmt: Format) -> np.ndarray:
     """The typed array of the codes `x`; codes themselves where numpy and ml_dtypes have no such type."""
     carrier = carriers(fmt)[0]
     return x.astype(f"u{carrier.itemsize}", copy=False).view(carrier)

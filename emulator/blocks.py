@@ -23,7 +23,7 @@ from .arrays import from_codes, pack
 from .convert import Report, convert, in_threads, policy_for, random_words, run, source_format
 from .errors import BadOperand, UnknownFormat
 from .exact import decode
-from .formats import Float, Integer, number_format
+from .formats import Float, Format, Integer, Table, number_format
 from .record import COUNTS, conversion
 from .rounding import MODES, STOCHASTIC, Policy
 
@@ -292,11 +292,11 @@ def from_128x4(scales: Any, rows: int, columns: int) -> Array:
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
-def _floats(x: Any, source: Float | Integer) -> Array:
+def _floats(x: Any, source: Format) -> Array:
     """x in float32 if that holds all numbers of its format, else in float64, wide integers rounded to odd."""
     f32 = number_format("float32")
     fits = (source.emax <= f32.emax and source.emin - source.frac_bits >= f32.emin - 23 and source.frac_bits <= 23
-            if isinstance(source, Float) else source.bits <= 24)
+            if isinstance(source, Float) else isinstance(source, Table) or source.bits <= 24)
     wanted = np.dtype(np.float32 if fits else np.float64)
     array = np.asarray(x)
     if array.dtype.newbyteorder("=") == wanted and source.name == wanted.name:

@@ -14,7 +14,7 @@ from .errors import BadGolden, BadOperand, BadUnit, EmulatorError, EngineUnavail
 from .rounding import MODES, OVERFLOWS, POLICIES
 
 if TYPE_CHECKING:
-    from .formats import Float, Integer
+    from .formats import Format
     from .fragments import Fragment
     from .golden import GoldenSet, Replay
     from .unit import Unit
@@ -315,18 +315,23 @@ def formats() -> None:
     """Every number format: fields, range, what convert does on overflow, aliases."""
     from . import show
     from .convert import policy_for
-    from .formats import ALIASES, FORMATS, SPECIALS, Float
+    from .formats import ALIASES, FORMATS, SPECIALS, Float, Integer
 
     columns = "{:18} {:>4} {:>4} {:>3} {:>4} {:>4} {:8} {:>23} {:>23}  {:9} {}".format
     click.echo(columns("name", "bits", "sign", "exp", "frac", "bias", "specials", "largest", "smallest normal",
                        "overflow", "aliases"))
     for fmt in FORMATS.values():
         aliases = " ".join(alias for alias, name in ALIASES.items() if name == fmt.name)
-        row: tuple[Any, ...] = ("", "", "", "", fmt.max, "", "") if not isinstance(fmt, Float) else (
-            fmt.exp_bits, fmt.frac_bits, fmt.bias, fmt.specials, show.value(fmt, fmt.max_code),
-            show.value(fmt, 0 if fmt.specials == "exponent" else 1 << (fmt.low_pad + fmt.frac_bits)),
-            policy_for(fmt).overflow)
-        click.echo(columns(fmt.name, fmt.bits, int(fmt.signed), *row, aliases).rstrip())
+        overflow = policy_for(fmt).overflow
+        if isinstance(fmt, Float):
+            row: tuple[Any, ...] = (
+                int(fmt.signed), fmt.exp_bits, fmt.frac_bits, fmt.bias, fmt.specials, show.value(fmt, fmt.max_code),
+                show.value(fmt, 0 if fmt.specials == "exponent" else 1 << (fmt.low_pad + fmt.frac_bits)))
+        elif isinstance(fmt, Integer):
+            row = int(fmt.signed), "", "", "", "", fmt.max, ""
+        else:
+            row = "", "", "", "", "table", show.value(fmt, len(fmt.values) - 1), ""
+        click.echo(columns(fmt.name, fmt.bits, *row, overflow, aliases).rstrip())
     for name, rule in SPECIALS.items():
         click.echo(f"{name}: {rule}")
     click.echo("overflow is what emulator convert does by default:")
@@ -384,7 +389,7 @@ def convert(numbers: tuple[str, ...], to: str, source: str, **choices: Any) -> N
         click.echo(", ".join(told))
 
 
-def _number(text: str, fmt: Float | Integer) -> int:
+def _number(text: str, fmt: Format) -> int:
     """The code of what was typed; a decimal is a float64 as Python reads it."""
     import numpy as np
 
@@ -435,7 +440,7 @@ def explain(words: tuple[str, ...], a: str, b: str, c: str, scale_a: str | None,
 
     (ins,) = _units(words, 1)
 
-    def codes(text: str | None, fmt: Float | Integer | None, operand: str) -> list[int] | None:
+    def codes(text: str | None, fmt: Format | None, operand: str) -> list[int] | None:
         if text is None:
             return None
         if fmt is None:

@@ -9,7 +9,7 @@ import numpy as np
 from . import arrays, show
 from .errors import BadOperand, Mismatch, UnknownFormat
 from .exact import decode
-from .formats import Float, Integer, number_format
+from .formats import Float, Format, Integer, Table, number_format
 
 __all__ = ["Comparison", "any_codes", "compare"]
 
@@ -22,7 +22,7 @@ class Comparison:
 
     got: np.ndarray
     want: np.ndarray
-    fmt: Float | Integer
+    fmt: Format
     name: str = "d"
 
     @property
@@ -63,7 +63,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(got: object, want: object, fmt: str | Float | Integer | None = None, name: str = "d") -> Comparison:
+def compare(got: object, want: object, fmt: str | Format | None = None, name: str = "d") -> Comparison:
     """Compare two arrays of one shape bit for bit: NaN payloads and the sign of zero count.
 
     got, want: numpy or ml_dtypes arrays of one type, in any memory layout and byte order; or, with `fmt`, codes of that
@@ -86,7 +86,7 @@ def compare(got: object, want: object, fmt: str | Float | Integer | None = None,
     return Comparison(any_codes(got, fmt, "got"), any_codes(want, fmt, "want"), fmt, name)
 
 
-def any_codes(x: object, fmt: Float | Integer, name: str) -> np.ndarray:
+def any_codes(x: object, fmt: Format, name: str) -> np.ndarray:
     """The codes of `x`: an array of the format's own type, or already codes (unsigned integers, Python integers).
 
     Raises BadOperand for anything else: values are never converted.
@@ -105,9 +105,11 @@ def _indices(got: np.ndarray, want: np.ndarray, count: int) -> list[tuple[int, .
     return [tuple(int(i) for i in np.unravel_index(place, got.shape)) for place in places]
 
 
-def _distance(fmt: Float | Integer, got: int, want: int) -> str:
+def _distance(fmt: Format, got: int, want: int) -> str:
     """How far apart two different codes are: `+1 ulp`, counted in codes, or what else tells them apart."""
     x, y = decode(fmt, got), decode(fmt, want)
+    if isinstance(fmt, Table):
+        return f"{got - want:+,} places in the table"
     if isinstance(fmt, Integer):
         return f"{(-x.sig if x.negative else x.sig) - (-y.sig if y.negative else y.sig):+,}"
     if "nan" in (x.kind, y.kind):

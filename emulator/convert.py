@@ -1,4 +1,4 @@
-"""Convert arrays from any format to any floating-point format, from the source's own bits, every choice in the open.
+"""Convert arrays from any format to any format, from the source's own bits, every choice in the open.
 
 A conversion is decode, one rounding, encode (`exact.convert`). What the number does not decide, a `Policy` does; what
 others chose is a row of PROFILES. Sources of the rows: OCP 8-bit Floating Point Specification 1.0 and Microscaling
@@ -21,7 +21,7 @@ from . import engine_c, engines, exact, noise
 from .arrays import any_codes, from_codes
 from .errors import BadOperand, EngineUnavailable, UnknownFormat
 from .exact import Number, decode, encode
-from .formats import Float, Integer, number_format
+from .formats import Float, Format, Integer, Table, number_format
 from .record import COUNTS, Conversion, conversion
 from .rounding import STOCHASTIC, Policy
 from .show import describe
@@ -29,6 +29,7 @@ from .show import describe
 __all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
            "policy_for", "random_words", "source_format", "target_format"]
 
+FLOAT32, FLOAT64 = Float("float32", 8, 23), Float("float64", 11, 52)
 CHUNK = 1 << 20                 # elements that one thread converts at a time
 SEED_BITS = 24                  # random bits per element drawn from a seed: as many as float32 ever cuts from a normal
 
@@ -37,6 +38,7 @@ SEED_BITS = 24                  # random bits per element drawn from a seed: as 
 # A profile's choices where they are not those of Policy: row "*" for every target without a row of its own.
 _FP8, _FNUZ = ("float8_e4m3fn", "float8_e5m2"), ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
 _NARROW = (*_FP8, "float6_e3m2fn", "float6_e2m3fn", "float4_e2m1fn")
+_INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32)]
 _Rows = dict[str, dict[str, str]]
 
 
@@ -67,6 +69,7 @@ PROFILES: dict[str, _Rows] = {
         "float8_e8m0fnu": {"rounding": "ru", "overflow": "saturate"},
     },
     "cuda": {                   # .satfinite, which PTX demands for the narrow formats; the sign of a NaN is dropped
+        **_rows(_INTEGERS, overflow="saturate", nan="zero"),
         "*": {"nan_code": "ones"},
         "tfloat32": {"rounding": "rna", "nan_code": "ones"},
         **_rows(_NARROW, overflow="saturate", nan="max", nan_code="ones"),
@@ -79,22 +82,26 @@ def policy_for(to: Any, profile: str | None = None, **choices: Any) -> Policy:
     """The Policy of a conversion to format `to`: the choices given, over the profile's, over the format's defaults.
 
     The default is IEEE 754's: rne, and overflow "ieee", infinity or else the format's NaN; a format with neither (E2M1,
-    E3M2, E2M3) saturates, and refuses NaN. Choices that are None count as not given. Raises BadOperand for a
-    profile or choice that is not known.
+    E3M2, E2M3, integers, tables) saturates, and refuses NaN. Choices that are None count as not given. Raises
+    BadOperand for a profile or choice that is not known.
     """
-    target = target_format(to)
+    target = number_format(to)
     if profile is not None and profile not in PROFILES:
         raise BadOperand(f"profile {profile!r} is not known; the profiles are {', '.join(PROFILES)}")
     rows = PROFILES[profile] if profile else {}
-    row: dict[str, Any] = {"overflow": "saturate"} if target.specials == "finite" else {}
+    floating = isinstance(target, Float)
+    if profile and not floating and target.name not in rows:
+        raise BadOperand(f"profile {profile} says nothing of {target}; give the choices one by one")
+    row: dict[str, Any] = {"overflow": "saturate"} if not floating or target.specials == "finite" else {}
     row |= rows.get(target.name, rows.get("*", {}))
     return Policy(**row | {name: choice for name, choice in choices.items() if choice is not None})
 
 
 def target_format(to: Any) -> Float:
+    """`to` as a floating-point format that a result can have. Raises UnknownFormat, BadOperand."""
     target = number_format(to)
     if not isinstance(target, Float):
-        raise BadOperand(f"to is {target}; convert makes floating-point formats, not integers")
+        raise BadOperand(f"to is {target}, which is no floating-point format")
     if target.exp_bits > 15 or target.frac_bits > 62 or abs(target.bias or 0) > 1 << 16:
         raise UnknownFormat(f"{target}: convert takes at most 15 exponent bits, 62 fraction bits and a bias of 65536")
     return target
@@ -130,7 +137,8 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     x: a numpy or ml_dtypes array of a floating or integer type, any layout and byte order; Python numbers are float64
     or int64. Where the target has no numpy type the result holds its codes, unsigned; TF32 travels in float32, UE4M3 in
     float8_e4m3fn. source: the format of x where its type does not say it: x then holds codes (or its carrier type).
-    to: a format's name, alias or dtype, or a Float of one's own, with at most 64 bits.
+    to: a format's name, alias or dtype, or a Float of one's own, with at most 64 bits; an integer of at most 32 bits,
+    or a Table, which takes the nearest of its numbers. Both saturate, below zero too, unless overflow is "error".
 
     rounding: rne (default) rna rz rd ru ro, or the stochastic sr srb src (rounding.MODES). overflow: infinity saturate
     propagate ieee error (rounding.OVERFLOWS). nan, nan_code, nan_sign, negative, zero: rounding.POLICIES. ftz, daz:
@@ -144,14 +152,27 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     return_report: return (array, Report). Raises BadOperand for an input that is not as described or that the policy
     refuses, naming it, before anything is returned; UnknownFormat; EngineUnavailable.
     """
-    target, found, fmt = target_format(to), np.asarray(x), source_format(x, source)
+    target, found, fmt = number_format(to), np.asarray(x), source_format(x, source)
+    target = target_format(target) if isinstance(target, Float) else target
     policy = policy_for(target, profile, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
                         nan_sign=nan_sign, negative=negative, zero=zero, ftz=ftz, daz=daz)
     draw, drawn_bits = random_words(policy.rounding, seed, random, random_bits, found)
-    how = conversion(fmt, target, replace(policy, random_bits=drawn_bits))
-    y, counts = convert_codes(how, any_codes(found, fmt, "x"), draw, engine, return_report)
+    policy, code = replace(policy, random_bits=drawn_bits), any_codes(found, fmt, "x")
+    if isinstance(fmt, Table):
+        if code.size and int(code.max()) >= len(fmt.values):
+            raise BadOperand(f"x holds {int(code.max()):#x}; codes of {fmt} lie in 0..{len(fmt.values) - 1:#x}")
+        values = np.array(fmt.values, np.float32)
+        fmt, code = FLOAT32, values.view(np.uint32)[code]
+    if isinstance(target, Float):
+        how = conversion(fmt, target, policy)
+        y, counts = convert_codes(how, code, draw, engine, return_report)
+        report = _report(how, found.size, counts)
+    elif isinstance(target, Integer):
+        y, report = _to_integer(fmt, target, policy, code, draw, engine)
+    else:
+        y, report = _to_table(fmt, target, policy, code, draw, engine)
     result = from_codes(y, target)
-    return (result, _report(how, found.size, counts)) if return_report else result
+    return (result, report) if return_report else result
 
 
 def convert_codes(how: Conversion, codes: np.ndarray, draw: Draw, engine: str | None = None,
@@ -166,7 +187,7 @@ def convert_codes(how: Conversion, codes: np.ndarray, draw: Draw, engine: str | 
     return y.reshape(codes.shape), counts
 
 
-def source_format(x: Any, source: Any) -> Float | Integer:
+def source_format(x: Any, source: Any) -> Format:
     """The format of x: `source`, or that of x's type."""
     dtype = np.asarray(x).dtype
     if source is not None:
@@ -205,6 +226,63 @@ def random_words(rounding: str, seed: int | None, random: Any, random_bits: int 
     except ValueError:
         raise BadOperand(f"random has shape {given.shape}; it must broadcast to {x.shape}, the shape of x") from None
     return lambda start, stop: words[start:stop], bits
+
+
+# --- integers and tables ----------------------------------------------------------------------------------------------
+
+def _to_integer(fmt: Float | Integer, target: Integer, policy: Policy, code: np.ndarray, draw: Draw,
+                engine: str | None) -> tuple[np.ndarray, Report]:
+    """By way of a floating-point format whose magnitude codes are the whole numbers below 2**(bits + 1): with one
+    exponent bit all of them have one unit, which the bias makes 1."""
+    if target.bits > 32:
+        raise BadOperand(f"to is {target}; convert makes integers of at most 32 bits")
+    grid = Float(f"{target} and beyond", 1, target.bits, 1 - target.bits, "finite")
+    wide = replace(policy, overflow="saturate", nan="zero" if policy.nan in ("zero", "flipped_zero") else "max",
+                   ftz=False)
+    y, counts = convert_codes(conversion(fmt, grid, wide), code, draw, engine, counted=True)
+    magnitude = (y & (grid.sign - 1)).astype(np.int64)
+    found = np.where(y & grid.sign, -magnitude, magnitude)
+    beyond = (found < target.min) | (found > target.max)
+    count = dict(zip(COUNTS, map(int, counts)))
+    _refuse_some(fmt, target, policy, code, draw, beyond)
+    saturated = int(beyond.sum()) - count["nan"] * (wide.nan == "max")
+    found = np.clip(found, target.min, target.max) & ((1 << target.bits) - 1)
+    return found.astype(target.code_dtype), Report(code.size, saturated, 0, count["flushed"], count["nan"])
+
+
+def _to_table(fmt: Float | Integer, target: Table, policy: Policy, code: np.ndarray, draw: Draw,
+              engine: str | None) -> tuple[np.ndarray, Report]:
+    """In float64, rounded to odd: so numbers stay on their side of the middles, which are even."""
+    if policy.rounding != "rne":
+        raise BadOperand(f"rounding is {policy.rounding}; a table takes the nearest of its numbers, rne")
+    x = convert_codes(conversion(fmt, FLOAT64, Policy("ro", daz=policy.daz)), code, draw, engine)[0].view(np.float64)
+    values = np.array(target.values)
+    nan = np.isnan(x)
+    beyond = nan | (x < values[0]) | (x > values[-1])
+    _refuse_some(fmt, target, policy, code, draw, beyond)
+    if policy.nan in ("zero", "flipped_zero"):
+        x = np.where(nan, 0.0, x)
+    found = np.searchsorted((values[:-1] + values[1:]) / 2, x)         # the number of middles below x; of NaN all
+    flushed = (values[found] == 0) & (x != 0)
+    counts = [int(which.sum()) for which in (beyond & ~nan, flushed, nan)]
+    return found.astype(target.code_dtype), Report(code.size, counts[0], 0, *counts[1:])
+
+
+def _refuse_some(fmt: Float | Integer, target: Integer | Table, policy: Policy, code: np.ndarray, draw: Draw,
+                 beyond: np.ndarray) -> None:
+    """Raise BadOperand for the first of the elements beyond the range, or NaN, that the policy refuses."""
+    if "error" not in (policy.overflow, policy.nan):
+        return
+    for i in np.flatnonzero(beyond).tolist():
+        words, bits = draw(i, i + 1), int(code.reshape(-1)[i])
+        try:
+            exact.convert(fmt, target, bits, policy, 0 if words is None else int(words[0]))
+        except BadOperand as error:
+            raise BadOperand(f"x{_index(i, code.shape)} is {describe(fmt, bits)}: {error}") from None
+
+
+def _index(i: int, shape: tuple[int, ...]) -> str:
+    return str([int(j) for j in np.unravel_index(i, shape)] or "")
 
 
 # --- engines ----------------------------------------------------------------------------------------------------------
@@ -302,8 +380,7 @@ def _refuse(how: Conversion, counts: np.ndarray, code: np.ndarray, shape: tuple[
             try:
                 exact.convert(how.source, how.target, int(code[i]), how.policy, word)
             except BadOperand as error:
-                index = [int(j) for j in np.unravel_index(i, shape)]
-                raise BadOperand(f"x{index or ''} is {describe(how.source, int(code[i]))}: {error}") from None
+                raise BadOperand(f"x{_index(i, shape)} is {describe(how.source, int(code[i]))}: {error}") from None
 
 
 def _report(how: Conversion, elements: int, counts: np.ndarray) -> Report:
@@ -327,9 +404,9 @@ def boundaries(source: Any, to: Any) -> np.ndarray:
     the source's range, infinities and NaNs, with both signs.
     """
     fmt, target = number_format(source), target_format(to)
-    if fmt.bits <= 16:
+    if fmt.bits <= 16 and not isinstance(fmt, Table):
         return np.arange(1 << fmt.bits, dtype=fmt.code_dtype)
-    if isinstance(fmt, Integer):
+    if not isinstance(fmt, Float):
         raise BadOperand(f"source is {fmt}; boundaries are those of a floating-point format or of at most 16 bits")
     found: set[int] = set()
     for magnitude in _magnitudes(target):
@@ -366,7 +443,7 @@ class Differences:
     """Inputs on which two profiles differ: codes of `source`, and the codes that each makes of them, None: refused."""
 
     profiles: tuple[str, str]
-    source: Float | Integer
+    source: Format
     target: Float
     tried: int
     rows: list[tuple[int, int | None, int | None]]

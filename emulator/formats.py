@@ -3,19 +3,21 @@
 Names are those of ml_dtypes; PTX and OCP spellings are aliases. Sources: IEEE 754-2019 (float64, float32, float16);
 OCP 8-bit Floating Point Specification 1.0 (e5m2, e4m3fn); OCP Microscaling Formats 1.0 (e3m2, e2m3, e2m1, e8m0);
 Noune et al. 2022, arXiv 2206.02915 (fnuz); NVIDIA PTX ISA, section 5.2.3 "alternate floating-point data formats"
-(tf32, ue4m3); ml_dtypes (e4m3, e3m4, e4m3b11fnuz).
+(tf32, ue4m3); ml_dtypes (e4m3, e3m4, e4m3b11fnuz); Dettmers et al. 2023, "QLoRA", arXiv 2305.14314, appendix E (nf4).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, cached_property
 
 import numpy as np
 
 from .errors import UnknownFormat
 
-__all__ = ["ALIASES", "FORMATS", "SPECIALS", "Float", "Integer", "number_format"]
+__all__ = ["ALIASES", "FORMATS", "SPECIALS", "Float", "Format", "Integer", "Table", "number_format"]
 
 SPECIALS = {
     "ieee": "all-ones exponent: infinity where the fraction is zero, else NaN",
@@ -149,6 +151,46 @@ class Integer:
         return _code_dtype(self.bits)
 
 
+@dataclass(frozen=True)
+class Table:
+    """A list of numbers in ascending order; the code of each is its place. NF4, Lloyd-Max levels, binary.
+
+    A number becomes the nearest of them, the smaller of two as near; beyond the ends, the end. values: what float32
+    holds, rounded to that if need be, from 2 to 65536 of them. Raises UnknownFormat for others, and where the middle
+    between neighbours is no float64 with 52 bits.
+    """
+
+    name: str
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(np.array(self.values, np.float32).tolist())
+        if not 2 <= len(values) <= 1 << 16 or not all(map(math.isfinite, values)):
+            raise UnknownFormat(f"{self.name}: a table has 2 to 65536 finite numbers; these are {len(values)}")
+        for x, y in zip(values, values[1:]):
+            if not x < y:
+                raise UnknownFormat(f"{self.name}: numbers of a table ascend; {y} comes after {x}")
+            middle = (x + y) / 2
+            if Fraction(middle) * 2 != Fraction(x) + Fraction(y) or np.float64(middle).view(np.uint64) & 1:
+                raise UnknownFormat(f"{self.name}: the middle between {x} and {y} has more than 52 bits")
+        object.__setattr__(self, "values", values)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def bits(self) -> int:
+        return (len(self.values) - 1).bit_length()
+
+    @property
+    def code_dtype(self) -> np.dtype:
+        """The unsigned numpy type that holds a code."""
+        return _code_dtype(self.bits)
+
+
+Format = Float | Integer | Table
+
+
 @cache
 def _code_dtype(bits: int) -> np.dtype:
     if bits > 64:
@@ -156,7 +198,7 @@ def _code_dtype(bits: int) -> np.dtype:
     return np.dtype(f"u{max(1, 1 << (bits - 1).bit_length() >> 3)}")
 
 
-_ROWS: list[Float | Integer] = [
+_ROWS: list[Format] = [
     Float("float64", 11, 52),
     Float("float32", 8, 23),
     Float("tfloat32", 8, 10, low_pad=13),
@@ -176,8 +218,12 @@ _ROWS: list[Float | Integer] = [
     Float("float4_e2m1fn", 2, 1, specials="finite"),
     *(Integer(f"{'' if signed else 'u'}int{bits}", bits, bool(signed))
       for bits in (64, 32, 16, 8, 4, 2, 1) for signed in (1, 0)),
+    Table("nf4", (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+                  -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+                  0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+                  0.7229568362236023, 1.0)),
 ]
-FORMATS: dict[str, Float | Integer] = {row.name: row for row in _ROWS}
+FORMATS: dict[str, Format] = {row.name: row for row in _ROWS}
 
 ALIASES = {
     # PTX
@@ -195,12 +241,12 @@ ALIASES = {
 }
 
 
-def number_format(which: str | Float | Integer | np.dtype | type) -> Float | Integer:
+def number_format(which: str | Format | np.dtype | type) -> Format:
     """The format of that name, alias (upper or lower case) or numpy / ml_dtypes dtype; a format is returned as it is.
 
     Raises UnknownFormat, naming the known ones.
     """
-    if isinstance(which, (Float, Integer)):
+    if isinstance(which, Format):
         return which
     name: str = which if isinstance(which, str) else getattr(which, "name", None) or str(getattr(which, "__name__", ""))
     row = FORMATS.get(name) or FORMATS.get(ALIASES.get(name.lower(), name.lower()))

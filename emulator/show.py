@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from .errors import BadOperand
 from .exact import Number, decode, encode
-from .formats import Float, Integer
+from .formats import Float, Format, Integer, Table
 
 __all__ = ["code", "describe", "inspect", "number", "parse", "value"]
 
@@ -17,20 +17,22 @@ _TERM = re.compile(r"(?P<sign>[+-]?)(?:(?P<word>inf|nan)|2\^(?P<power>[+-]?\d{1,
                    r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,4})?)(?:\*2\^(?P<times>[+-]?\d{1,5}))?)")
 
 
-def code(fmt: Float | Integer, bits: int) -> str:
+def code(fmt: Format, bits: int) -> str:
     """`0x7e`: as many hex digits as the format has."""
     return f"{int(bits):#0{2 + -(-fmt.bits // 4)}x}"
 
 
-def value(fmt: Float | Integer, bits: int) -> str:
+def value(fmt: Format, bits: int) -> str:
     """`448.0`: nine digits, or as many as tell the codes of the format apart."""
     found = decode(fmt, int(bits))
     if isinstance(fmt, Integer):
         return str(_signed(found))
+    if isinstance(fmt, Table):
+        return number(found, 9)
     return number(found, max(9, 2 + (fmt.frac_bits + 1) * 30103 // 100000))
 
 
-def describe(fmt: Float | Integer, bits: int) -> str:
+def describe(fmt: Format, bits: int) -> str:
     """`0x7e 448.0`."""
     return f"{code(fmt, bits)} {value(fmt, bits)}"
 
@@ -52,9 +54,11 @@ def number(x: Number, digits: int = 17) -> str:
     return "~" * (not exactly) + text + ".0" * (not re.search(r"[.en]", text))
 
 
-def inspect(fmt: Float | Integer, bits: int) -> str:
+def inspect(fmt: Format, bits: int) -> str:
     """What a code is: its fields, value, class and neighbours, a line each."""
     rows = _fields(fmt, bits) if isinstance(fmt, Float) else [("bits", f"{bits:0{fmt.bits}b}")]
+    if isinstance(fmt, Table):
+        rows.append(("value", f"number {bits} of {len(fmt.values)}: {number(decode(fmt, bits))}"))
     around = [(name, _neighbour(fmt, bits, step)) for name, step in (("below", -1), ("above", 1))]
     return "\n".join([f"{fmt} {describe(fmt, bits)}", *(f"  {name:8} {line}" for name, line in [*rows, *around])])
 
@@ -81,12 +85,14 @@ def _fields(fmt: Float, bits: int) -> list[tuple[str, str]]:
     return [*rows, ("class", words)]
 
 
-def _neighbour(fmt: Float | Integer, bits: int, step: int) -> str:
+def _neighbour(fmt: Format, bits: int, step: int) -> str:
     """The next number in value, up or down; both zeros are one number, and NaN has no neighbours."""
     found = decode(fmt, bits)
     if isinstance(fmt, Integer):
         other = _signed(found) + step
         return describe(fmt, other & ((1 << fmt.bits) - 1)) if fmt.min <= other <= fmt.max else "none"
+    if isinstance(fmt, Table):
+        return describe(fmt, bits + step) if 0 <= bits + step < len(fmt.values) else "none"
     if found.kind == "nan":
         return "none"
     magnitude = (bits & fmt.magnitude) >> fmt.low_pad
@@ -96,7 +102,7 @@ def _neighbour(fmt: Float | Integer, bits: int, step: int) -> str:
     return "none" if beyond or decode(fmt, other).kind == "nan" else describe(fmt, other)
 
 
-def parse(text: str, fmt: Float | Integer, name: str) -> int:
+def parse(text: str, fmt: Format, name: str) -> int:
     """The code that `text` means: a code (`0x7e`) or a value that the format holds (`1.5`, `-2^-13`, `3*2^4`, `inf`).
 
     Raises BadOperand, naming operand `name` and the neighbours of a value that is not exactly representable.
@@ -116,6 +122,8 @@ def parse(text: str, fmt: Float | Integer, name: str) -> int:
         if exactly is None or exactly.denominator != 1 or not fmt.min <= exactly <= fmt.max:
             raise BadOperand(f"{name}: {text} is not one of the {fmt} values {fmt.min}..{fmt.max}")
         return int(exactly) & ((1 << fmt.bits) - 1)
+    if isinstance(fmt, Table):
+        return _parse_of_table(text, fmt, name, found)
     if found["word"]:
         special = fmt.nan_code if found["word"] == "nan" else fmt.inf_code
         if special is None:
@@ -135,6 +143,16 @@ def parse(text: str, fmt: Float | Integer, name: str) -> int:
     near = sorted({encode(fmt, wanted, mode, "saturate") for mode in ("rd", "ru")}, reverse=negative)
     raise BadOperand(f"{name}: {text} is not a {fmt} value; nearest: {', '.join(describe(fmt, n) for n in near)}. "
                      "Round it first, or give a code")
+
+
+def _parse_of_table(text: str, fmt: Table, name: str, found: re.Match) -> int:
+    """A number of the table, in decimal with as many digits as tell float32 numbers apart."""
+    wanted = math.inf if found["word"] else float(_fraction(found))
+    near = sorted(range(len(fmt.values)), key=lambda i: abs(fmt.values[i] - wanted))
+    if f"{fmt.values[near[0]]:.8e}" != f"{wanted:.8e}":
+        raise BadOperand(f"{name}: {text} is not a {fmt} value; nearest: "
+                         f"{', '.join(describe(fmt, i) for i in sorted(near[:2]))}. Round it first, or give a code")
+    return near[0]
 
 
 def _fraction(found: re.Match) -> Fraction:

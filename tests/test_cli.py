@@ -161,7 +161,9 @@ def test_formats():
     assert row.split() == ["float8_e4m3fn", "8", "1", "4", "3", "7", "fn", "448.0", "0.015625", "ieee", "e4m3", "fp8_e4m3",
                            "e4m3fn"]
     (row,) = (line for line in told if line.startswith("int8 "))
-    assert row.split() == ["int8", "8", "1", "127", "s8"]
+    assert row.split() == ["int8", "8", "1", "127", "saturate", "s8"]
+    (row,) = (line for line in told if line.startswith("nf4 "))
+    assert row.split() == ["nf4", "4", "table", "1.0", "saturate"]
 
 
 @pytest.mark.parametrize(("words", "lines"), [

@@ -25,7 +25,9 @@ from emulator import (
     BadOperand,
     EngineUnavailable,
     Float,
+    Integer,
     Policy,
+    Table,
     UnknownFormat,
     convert,
     differences,
@@ -39,7 +41,8 @@ from emulator.record import COUNTS, conversion
 from emulator.rounding import MODES, OVERFLOWS, POLICIES, STOCHASTIC
 
 room = importlib.import_module("emulator.convert")         # the module; emulator.convert is the function
-SMALL_SOURCES = [f for f in FORMATS.values() if f.bits <= 8]
+SMALL_SOURCES = [f for f in FORMATS.values() if f.bits <= 8 and not isinstance(f, Table)]
+INTEGERS = [f for f in FORMATS.values() if isinstance(f, Integer) and f.bits <= 32]
 SOURCES_16 = [FORMATS[name] for name in ("float16", "bfloat16", "int16", "uint16")]
 USER = [Float("user_unsigned", 3, 2, specials="finite", signed=False), Float("user_bare", 4, 0, specials="finite"),
         Float("user_wide", 11, 40, low_pad=12), Float("user_e9m20", 9, 20), Float("user_e15m48", 15, 48),
@@ -462,7 +465,13 @@ def test_defaults_and_profiles():
 @pytest.mark.parametrize("call, sentence", [
     (lambda: convert(["a"], "e4m3"), "x is str32; convert takes the floating-point and integer types"),
     (lambda: convert(np.zeros(2, complex), "e4m3"), "x is complex128; convert takes"),
-    (lambda: convert([1.0], "int8"), "to is int8; convert makes floating-point formats, not integers"),
+    (lambda: convert([1.0], "int64"), "to is int64; convert makes integers of at most 32 bits"),
+    (lambda: convert([[0, 200.0]], "int8", overflow="error"), r"x\[0, 1\] is 0x4069000000000000 200.0: .* overflows int8; choose"),
+    (lambda: convert([1.0, np.nan], "int4"), r"x\[1\] is 0x7ff8000000000000 nan: int4 has no NaN; choose nan='zero' or nan='max'"),
+    (lambda: convert([1.0], "nf4", "rz"), "rounding is rz; a table takes the nearest of its numbers, rne"),
+    (lambda: convert([1.0, 1.1], "nf4", overflow="error"), "overflows nf4"),
+    (lambda: convert([1.0], "int8", profile="torch"), "profile torch says nothing of int8; give the choices one by one"),
+    (lambda: convert(np.array([5], np.uint8), "f32", source=Table("five", range(5))), "x holds 0x5; codes of five lie in 0..0x4"),
     (lambda: convert([1.0], "e4m3", "nearest"), "rounding 'nearest' is not known"),
     (lambda: convert([1.0], "e4m3", overflow="wrap"), "overflow 'wrap' is not known"),
     (lambda: convert([1.0], "e4m3", nan="keep"), "nan 'keep' is not known; the choices are error zero max flipped_zero"),
@@ -496,6 +505,57 @@ def test_other_refusals():
         convert([1.0], Float("vast", 20, 4))
     with pytest.raises(BadOperand, match="boundaries are those of a floating-point format or of at most 16 bits"):
         room.boundaries("int64", "e4m3")
+
+
+# --- integers and tables ----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("target", [*INTEGERS, FORMATS["nf4"], Table("mine", (-3, -1.5, 0.1, 2**-10 * 1025, 7e4))], ids=str)
+def test_integers_and_tables_like_the_specification(target):
+    """Halves, ends of the range and their neighbours, in every mode, by each engine's way and by exact.convert."""
+    ends = [float(v) for v in (target.values if isinstance(target, Table) else (target.min, target.max, 0, 1, 2, 3))]
+    points = {s * (e + off) for e in ends for off in (0, 0.25, 0.5, 0.75, 1, 1.5, 300) for s in (1, -1)} | {1e300, 1e-300}
+    points |= {(a + b) / 2 for a in ends for b in ends}
+    x = np.array(sorted(p for v in points for p in (np.nextafter(v, -9e9), v, np.nextafter(v, 9e9))) + [np.inf, -np.inf, -0.0])
+    random = words(x.size, 16)
+    for mode, policy in zip(MODES, itertools.cycle(POLICY_SET)):
+        if isinstance(target, Table) and mode != "rne":
+            continue
+        stochastic = mode in STOCHASTIC
+        policy = replace(policy, rounding=mode, random_bits=16 * stochastic, daz=False)
+        want = [emulator.exact.convert(FORMATS["float64"], target, int(c), policy, int(r) * stochastic)
+                for c, r in zip(x.view(np.uint64), random)]
+        for engine in ("exact", "numba", "c"):
+            drawn = dict(random=random, random_bits=16) if stochastic else {}
+            found = convert(x, target, mode, policy.overflow, policy.nan, engine=engine, **drawn)
+            assert found.dtype == carriers(target)[0]
+            code = found.view(np.uint8 if target.bits < 8 else target.code_dtype) & target.code_dtype.type((1 << target.bits) - 1)
+            assert code.tolist() == want, (mode, engine)
+
+
+def test_integers_like_numpy_and_cuda():
+    x = np.random.default_rng(0).standard_normal(5000).astype(np.float32) * 90
+    assert (convert(x, "int8") == np.clip(np.rint(x), -128, 127).astype(np.int8)).all()
+    assert (convert(x, "uint8", "rz") == np.clip(np.trunc(x), 0, 255).astype(np.uint8)).all()
+    assert (convert(x, "int32", "rd") == np.floor(x).astype(np.int32)).all()
+    assert convert([np.nan, np.inf, -1e9], "s8", profile="cuda").tolist() == [0, 127, -128]
+    found, told = convert([np.nan, 1e9, -np.inf, 0.25, 1], "int4", nan="zero", return_report=True)
+    assert found.tolist() == [0, 7, -8, 0, 1] and vars(told) == dict(elements=5, saturated=2, overflowed=0, flushed=1, nan=1)
+    assert convert(np.array([[1 << 40, -7]]), "int16").tolist() == [[32767, -7]]
+
+
+def test_nf4_is_the_published_table_with_the_published_thresholds():
+    """bitsandbytes compares with these middles, strictly: a tie goes down."""
+    middles = np.array([-0.8480964004993439, -0.6106329262256622, -0.4599952697753906, -0.33967943489551544,
+                        -0.23460740596055984, -0.13791173323988914, -0.045525018125772476, 0.03979014977812767,
+                        0.1202552504837513, 0.2035212516784668, 0.2920137718319893, 0.3893125355243683, 0.5016634166240692,
+                        0.6427869200706482, 0.8614784181118011], np.float32)
+    assert convert(np.nextafter(middles, np.float32(-2)), "nf4").tolist() == list(range(15))
+    assert convert(np.nextafter(middles, np.float32(2)), "nf4").tolist() == list(range(1, 16))
+    tie = Table("tie", (0, 1, 3))
+    assert convert([0.5, np.nextafter(0.5, 1), 2.0, 9], tie).tolist() == [0, 1, 1, 2]
+    assert convert(np.arange(16, dtype=np.uint8), "f64", source="nf4").tolist() == list(FORMATS["nf4"].values)
+    found, told = convert([2.0, -5, 0.01, 0, np.nan], "nf4", nan="zero", return_report=True)
+    assert found.tolist() == [15, 0, 7, 7, 7] and vars(told) == dict(elements=5, saturated=2, overflowed=0, flushed=1, nan=1)
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator import FORMATS, BadOperand, Float, UnknownFormat, number_format
+from emulator import FORMATS, BadOperand, Float, Table, UnknownFormat, number_format
 from emulator.exact import Number, decode, encode
 
 FLOATS = [f for f in FORMATS.values() if isinstance(f, Float)]
@@ -147,6 +147,16 @@ def test_generated_formats_are_monotonic_and_round_trip(fmt):
 def test_descriptions_that_are_no_format(arguments, sentence):
     with pytest.raises(UnknownFormat, match=sentence):
         Float("user", **arguments)
+
+
+@pytest.mark.parametrize("values, sentence", [
+    ((1,), "a table has 2 to 65536 finite numbers; these are 1"), ((1, np.nan), "finite numbers"),
+    ((0, 2, 1), "numbers of a table ascend; 1.0 comes after 2.0"), ((1, 1 + 1e-9), "ascend"),
+    ((2.0**-100, 1), "the middle between .* has more than 52 bits"),
+])
+def test_descriptions_that_are_no_table(values, sentence):
+    with pytest.raises(UnknownFormat, match=sentence):
+        Table("mine", values)
 
 
 def test_codes_out_of_range():

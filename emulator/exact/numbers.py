@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from math import isqrt
 from typing import NamedTuple
 
 from ..errors import BadOperand
-from ..formats import Float, Integer
+from ..formats import Float, Format, Integer, Table
 from ..rounding import Policy, check, round_shift
 
 __all__ = ["NAN", "ONE", "ZERO", "Number", "add", "convert", "decode", "divide", "encode", "fma", "multiply", "settle",
@@ -31,13 +33,16 @@ ONE = Number(False, 1, 0)
 
 # --- codes and numbers -----------------------------------------------------------------------------------------------
 
-def decode(fmt: Float | Integer, code: int) -> Number:
+def decode(fmt: Format, code: int) -> Number:
     """The number that `code` is in `fmt` (IEEE 754-2019, section 3.4; specials by the format's policy).
 
     Pad bits are ignored. Raises BadOperand if the code is wider than the format.
     """
-    if not 0 <= code < 1 << fmt.bits:
+    if not 0 <= code < (len(fmt.values) if isinstance(fmt, Table) else 1 << fmt.bits):
         raise BadOperand(f"{code:#x} is not a {fmt.bits}-bit code of {fmt}")
+    if isinstance(fmt, Table):
+        numerator, denominator = fmt.values[code].as_integer_ratio()
+        return Number(numerator < 0, abs(numerator), 1 - denominator.bit_length())
     if isinstance(fmt, Integer):
         value = code - (1 << fmt.bits) if fmt.signed and code >> (fmt.bits - 1) else code
         return Number(value < 0, abs(value), 0)
@@ -106,8 +111,14 @@ def _encode_nan(fmt: Float, policy: str) -> int:
     return 0 if policy == "zero" else fmt.max_code
 
 
-def settle(fmt: Float, number: Number, policy: Policy, random: int = 0) -> int:
-    """The code of `number` in `fmt` under every choice of `policy` but daz, which is `convert`'s. Raises BadOperand."""
+def settle(fmt: Format, number: Number, policy: Policy, random: int = 0) -> int:
+    """The code of `number` in `fmt` under every choice of `policy` but daz, which is `convert`'s. Raises BadOperand.
+
+    In an integer format overflow "error" refuses what is beyond its range, every other saturates; of NaN `nan` makes 0
+    or the largest. A table gives its nearest number, the smaller of two as near, and is like an integer in all else.
+    """
+    if not isinstance(fmt, Float):
+        return _settle_integer(fmt, number, policy, random)
     if not fmt.signed and policy.negative == "abs":
         number = number._replace(negative=False)
     code = fmt.all_ones_nan if policy.nan_code == "ones" else fmt.nan_code
@@ -125,7 +136,31 @@ def settle(fmt: Float, number: Number, policy: Policy, random: int = 0) -> int:
     return code
 
 
-def convert(source: Float | Integer, target: Float, code: int, policy: Policy, random: int = 0) -> int:
+def _settle_integer(fmt: Integer | Table, number: Number, policy: Policy, random: int) -> int:
+    low, high = (fmt.min, fmt.max) if isinstance(fmt, Integer) else (0, len(fmt.values) - 1)
+    if number.kind == "nan":
+        if policy.nan == "error":
+            raise BadOperand(f"{fmt} has no NaN; choose nan='zero' or nan='max'")
+        number = ZERO if policy.nan != "max" else Number(False, 0, 0, "inf")
+        policy = replace(policy, overflow="saturate")
+    sign = -1 if number.negative else 1
+    if number.kind == "inf":
+        found, beyond = (low, high)[sign > 0], True
+    elif isinstance(fmt, Integer):
+        found = sign * round_shift(number.negative, number.sig, -number.exp, policy.rounding, random,
+                                   policy.random_bits)
+        beyond = not low <= found <= high
+    else:
+        exactly = sign * number.sig * Fraction(2) ** number.exp
+        found = sum(exactly > (Fraction(x) + Fraction(y)) / 2 for x, y in zip(fmt.values, fmt.values[1:]))
+        beyond = not fmt.values[0] <= exactly <= fmt.values[-1]
+    if beyond and policy.overflow == "error":
+        what = "an infinity" if number.kind == "inf" else f"{'-' * number.negative}{number.sig} * 2**{number.exp}"
+        raise BadOperand(f"{what} overflows {fmt}; choose overflow='saturate'")
+    return min(max(found, low), high) & ((1 << fmt.bits) - 1)
+
+
+def convert(source: Format, target: Format, code: int, policy: Policy, random: int = 0) -> int:
     """The code in `target` of the number that `code` is in `source`. Raises BadOperand where the policy refuses it."""
     number = decode(source, code)
     if policy.daz and isinstance(source, Float) and source.specials != "exponent" and number.kind == "finite":
