@@ -353,7 +353,9 @@ static int check(job *j, const emu_row *row, int64_t k)
     j->ieee = how == EMU_METHOD_SIMT_F32 || how == EMU_METHOD_SIMT_F16 || how == EMU_METHOD_FMA_CHAIN;
     j->groups = how == EMU_METHOD_EXACT_GROUPS;
     j->scaled = j->groups || (how == EMU_METHOD_CHAIN && row->block);
-    if (!row->a.is_float || !row->b.is_float || !row->c.is_float || !row->d.is_float || !j->d.all_ones_nan)
+    /* A D without fraction bits: its ties go to the even exponent, which `encode` here does not know. */
+    if (!row->a.is_float || !row->b.is_float || !row->c.is_float || !row->d.is_float || !j->d.all_ones_nan
+        || !row->d.frac_bits)
         return EMU_BAD_ROW;
     /* Groups: an infinite scale takes the sign of a group's sum, and the planes know the products only. */
     if (j->scaled && (row->block < 1 || row->k % row->block || !row->scale.is_float || !describe(&row->scale, &j->scale)
@@ -508,7 +510,7 @@ const char *emu_why(int status)
     case EMU_DONE: return "done";
     case EMU_NO_MEMORY: return "there is not enough memory";
     case EMU_BAD_SHAPE: return "k is no multiple of the row's k, a size is negative, or scales are missing";
-    case EMU_BAD_ROW: return "its numbers describe no instruction, or D has no NaN, or a format has too many bits";
+    case EMU_BAD_ROW: return "its numbers describe no instruction, or D has no NaN or no fraction, or a format has too many bits";
     case EMU_TOO_WIDE: return "its operands need more than 31 bits, or its sums more than 62";
     case EMU_NOT_IEEE: return "its IEEE steps are in a format or a rounding that this computer does not have";
     case EMU_BAD_ISA: return "the instruction sets are portable, avx2, avx512 and avx512fp16 (EMULATOR_ISA)";

@@ -66,7 +66,7 @@ enum {                               /* what emu_dots returns; emu_why says it i
     EMU_DONE,
     EMU_NO_MEMORY,
     EMU_BAD_SHAPE,                   /* k no multiple of row->k, a negative size, scales missing */
-    EMU_BAD_ROW,                     /* no instruction, a D without NaN, or a format of over 64 bits or 15 exponent bits */
+    EMU_BAD_ROW,                     /* no instruction, a D without NaN or fraction, a format of over 64 or 15 exponent bits */
     EMU_TOO_WIDE,                    /* a row whose significands need more than 31 bits, or whose sums more than 62 */
     EMU_NOT_IEEE,                    /* a method of IEEE steps, on formats in which the host computes no such step */
     EMU_BAD_ISA,                     /* EMULATOR_ISA, or the name given to emu_limit_isa, is none of the four */

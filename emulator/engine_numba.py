@@ -1,5 +1,7 @@
 """The Numba engine: `exact.dot` over arrays, in double precision and proven exact.
 
+Ordinary numbers in fused sums take a faster road, engine_numba_lanes. All else is done here.
+
 It shares no step with the other engines. A code becomes a double through a table that `exact.decode` filled. The
 exponent a number claims in the alignment is a double as well, the power of two itself: so a product's claim is a
 product, the alignment a maximum and one division, infinities and NaN take care of themselves, and no field is taken
@@ -33,7 +35,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import exact
+from . import engine_numba_lanes, exact
 from .errors import EngineUnavailable
 from .formats import FORMATS, Float, Integer
 from .instructions import Instruction
@@ -312,12 +314,16 @@ def _fma_rows(first, last, m, a, b, x, mode, single):
 # Values, not codes: a (batch, m, k), b (batch, k, n), c (batch, m, n), which a method may overwrite, and the scales
 # sa (batch, m, k / block) and sb (batch, k / block, n), or None. A method returns codes of D.
 
+def _threads(rows: int, macs: int) -> int:
+    return max(1, min(rows, numba.config.NUMBA_NUM_THREADS, macs >> 20))         # type: ignore[attr-defined]
+
+
 def _by_rows(kernel: Callable[..., None], a: Array, *args: Any, macs: int) -> None:
     """Run `kernel` over all rows, in as many threads as the work is worth. A row is one thread's, so their number
     changes nothing. No prange: its default scheduler ends the process when two threads enter it at once."""
     batch, m, k = a.shape
     rows = batch * m
-    threads = max(1, min(rows, numba.config.NUMBA_NUM_THREADS, macs >> 20))      # type: ignore[attr-defined]
+    threads = _threads(rows, macs)
     edges = [rows * i // threads for i in range(threads + 1)]
 
     def run(first: int, last: int) -> None:
@@ -455,8 +461,9 @@ def _refusal(ins: Instruction) -> str:
     if (ieee and ((ins.a, ins.b, ins.d) != ieee or ins.c not in ieee) or single and ins.rounding != "rne"
             or ins.method == "fp8_through_f16" and not ins.c == ins.d in (_F16, _F32)):
         return "it takes this method in the table's formats alone"
-    if ins.d.nan_code is None or not ins.d.signed or any(f.bits > 16 and f not in _HOST for f in formats):
-        return "results need a sign and a NaN, and formats of more than 16 bits must be the host's"
+    wide = [f for f in formats if f.bits > 16 and f not in _HOST]
+    if wide or not (ins.d.nan_code and ins.d.signed and ins.d.frac_bits):
+        return "results need a sign, a fraction and a NaN, and formats of more than 16 bits must be the host's"
     if ins.rounding == "sr":
         return "it has no random bits"
     if ieee:
@@ -487,7 +494,8 @@ def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: 
         return
     if why := _refusal(ins):
         raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
-    if not d.size:
+    if not d.size or engine_numba_lanes.dots(ins, a, b, c, scale_a, scale_b, d,
+                                             _threads(len(a) * a.shape[1], d.size * a.shape[2])):
         return
 
     def down(codes: Array) -> Array:

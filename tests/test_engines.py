@@ -12,7 +12,7 @@ from directed import all_rows, directed
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from emulator import cases, engine_c
+from emulator import cases, engine_c, engine_numba_lanes
 from emulator.engines import ENGINES
 from emulator.errors import EngineUnavailable
 from emulator.formats import FORMATS, Float, Integer
@@ -281,3 +281,90 @@ def test_numba_refuses_by_name_where_doubles_would_not_do():
         strange = replace(row, m=1, n=1, **change)
         with pytest.raises(EngineUnavailable, match="the Numba engine cannot do sm_80 mma.m16n8k16"):
             run("numba", strange, uniform(strange, 1, 0))
+
+
+# --- the Numba engine's fast road ------------------------------------------------------------------------------------
+
+LANED = {row.name: row for row in (find(*name.split()) for name in """
+    sm_90 wgmma.m64n8k16.f32.f16.f16
+    sm_90 wgmma.m64n8k16.f32.bf16.bf16
+    sm_90 wgmma.m64n8k8.f32.tf32.tf32
+    sm_80 mma.m16n8k16.f32.f16.f16.f32
+    sm_70 mma.m8n8k4.f32.f16.f16.f32
+    sm_90 wgmma.m64n8k32.f32.e4m3.e5m2
+    sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f32.e4m3.e4m3
+    sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f32.e2m3.e2m1
+    sm_90 wgmma.m64n8k16.f16.f16.f16
+    sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f16.e5m2.e5m2
+    sm_90 mma.m16n8k32.f32.e4m3.e4m3.f32
+    sm_90 mma.m16n8k32.f16.e5m2.e4m3.f16
+    sm_120 mma.m16n8k32.kind::mxf8f6f4.scale_vec::1X.f32.e4m3.e4m3.f32.ue8m0
+""".strip().splitlines())}
+
+
+def narrowed(rng, fmt, codes, spread):
+    """The codes with random exponents within `spread` of 1, and a tenth of them zero."""
+    exp = rng.integers(max(fmt.emin, -spread) - 1, min(fmt.emax, spread), codes.shape, endpoint=True)
+    field = np.clip(exp - fmt.emin + 1, 0, None).astype(np.uint64) << np.uint64(fmt.frac_bits + fmt.low_pad)
+    low = np.uint64((1 << fmt.frac_bits) - 1 << fmt.low_pad)
+    made = codes.astype(np.uint64) & (low | np.uint64(fmt.sign)) | field
+    made = np.minimum(made & np.uint64(fmt.magnitude), np.uint64(fmt.max_code)) | made & np.uint64(fmt.sign)
+    return np.where(rng.random(codes.shape) < 0.1, 0, made).astype(codes.dtype)
+
+
+@pytest.mark.parametrize("row", LANED.values(), ids=LANED)
+def test_the_fast_road_of_numba(row):
+    """Numbers close and far, cancelling C, all zero; 17 columns; whether it says yes, and then the specification's bits."""
+    tile = replace(row, m=5, n=17)
+    rng = np.random.default_rng([3, row.k])
+    taken = 0
+    for spread in (1, 4, 12, 30, 200):
+        x = uniform(tile, 2, spread, 2 * row.k)
+        made = [narrowed(rng, fmt, codes, spread) for fmt, codes in zip((row.a, row.b, row.c), x)]
+        scales = [None if s is None else (row.scale.bias + rng.integers(-min(spread, 40), min(spread, 40), s.shape))
+                  .astype(s.dtype) for s in (x.scale_a, x.scale_b)]
+        for cancel in (False, True):
+            operands = Operands(*made, *scales)
+            if cancel:                                              # C is what the products sum to, with another sign
+                operands = operands._replace(c=run("numba", tile, operands._replace(c=0 * x.c)) ^ x.c.dtype.type(row.c.sign))
+            d = np.full(x.c.shape, 0xA5, row.d.code_dtype)
+            yes = engine_numba_lanes.dots(tile, *operands, d, 2)
+            taken += yes
+            if yes:
+                check(tile, operands, d, run("exact", tile, operands))
+            else:
+                assert (d == 0xA5).all()
+    assert taken >= 4
+
+
+def test_the_fast_road_of_numba_refuses_what_it_cannot_do():
+    row = replace(LANED["wgmma.m64n8k16.f32.bf16.bf16"], m=2, n=16)
+    mx = replace(LANED["mma.m16n8k32.kind::mxf8f6f4.scale_vec::1X.f32.e4m3.e4m3.f32.ue8m0"], m=2, n=16)
+    half = replace(LANED["wgmma.m64n8k16.f16.f16.f16"], m=2, n=16)
+
+    def refused(row, change, value):
+        operands = Operands(*(np.full(shape, code, fmt.code_dtype) for fmt, shape, code in (
+            (row.a, (1, 2, row.k), row.a.bias << row.a.frac_bits), (row.b, (1, 16, row.k), row.b.bias << row.b.frac_bits),
+            (row.c, (1, 2, 16), 0))))
+        if row.block:
+            operands = operands._replace(scale_a=np.full((1, 2, 1), 127, "u1"), scale_b=np.full((1, 16, 1), 127, "u1"))
+        d = np.full(operands.c.shape, 0xA5, row.d.code_dtype)
+        assert engine_numba_lanes.dots(row, *operands, d.copy(), 1)
+        getattr(operands, change).flat[-1] = value
+        assert not engine_numba_lanes.dots(row, *operands, d, 1) and (d == 0xA5).all()
+        check(row, operands, run("numba", row, operands), run("exact", row, operands))
+
+    for change, value in (("a", 0x7F80), ("b", 0x7FC0), ("a", 0x6000), ("b", 0x1000), ("a", 1), ("c", 0x7F800000),
+                          ("c", 0x7FFFFFFF), ("c", 1), ("c", 0x7F000000)):
+        refused(row, change, value)
+    for change, value in (("a", 0x7F), ("scale_a", 255), ("scale_b", 255), ("scale_a", 0), ("scale_b", 250)):
+        refused(mx, change, value)
+    for change, value in (("a", 0x7C00), ("c", 0x7BFF), ("b", 0x7BFF)):          # the last two leave the range of float16
+        if value == 0x7BFF:
+            row = half
+            operands = Operands(np.full((1, 2, 16), 0x3C00, "u2"), np.full((1, 16, 16), 0x3C00, "u2"), np.zeros((1, 2, 16), "u2"))
+            getattr(operands, change)[:] = value
+            assert not engine_numba_lanes.dots(row, *operands, np.empty((1, 2, 16), "u2"), 1)
+            check(row, operands, run("numba", row, operands), run("exact", row, operands))
+        else:
+            refused(half, change, value)
