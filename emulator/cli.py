@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .formats import Format
     from .fragments import Fragment
     from .golden import GoldenSet, Replay
+    from .nn import Run
     from .unit import Unit
 
     Results = list[tuple[GoldenSet, list[Replay]]]
@@ -490,6 +491,86 @@ def diff_units(words: tuple[str, ...], tries: int, seed: int) -> None:
     found = unit_diff(x, y, tries, seed)
     click.echo(str(found))
     raise SystemExit(0 if found.equal else 1)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+@main.command()
+@click.argument("task", type=click.Choice(["digits", "digits-sigmoid", "text"]))
+@click.option("--recipe", default="bf16", show_default=True, metavar="NAME", help="How every product is done.")
+@click.option("--arch", help="Default: the recipe's, else sm_100.")
+@click.option("--steps", type=click.IntRange(1), help="Default: the task's.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--checkpoint", metavar="FILE", type=_path, help="Where the run is kept, an .npz.")
+@click.option("--every", default=100, show_default=True, metavar="N", type=click.IntRange(1), help="Saves, in steps.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --checkpoint, as it was begun.")
+def train(task: str, recipe: str, arch: str | None, steps: int | None, seed: int, checkpoint: Path | None, every: int,
+          resume: bool) -> None:
+    """Train a small network, every product of it on emulated instructions.
+
+    digits: 8x8 handwritten digits, ReLU and cross entropy (digits-sigmoid: the classic network, squared error). text: a
+    transformer that learns to write like Python's help, character by character.
+    """
+    from .nn import Run
+
+    if resume and not (checkpoint and checkpoint.exists()):
+        raise BadOperand(f"--resume goes on with the run in --checkpoint FILE; {checkpoint or 'none was given'}"
+                         + " is not there" * bool(checkpoint))
+    if checkpoint and checkpoint.exists() and not resume:
+        raise BadOperand(f"{checkpoint} is there already: --resume goes on with it, or name another file")
+    run = Run.load(checkpoint) if resume and checkpoint else Run(task, recipe, arch=arch, steps=steps, seed=seed)
+    if run.name != task:
+        raise BadOperand(f"{checkpoint} is a run of {run.name}, not of {task}")
+    try:
+        _advance(run, checkpoint, every)
+    except KeyboardInterrupt:
+        raise click.ClickException(f"stopped at step {run.step} of {run.steps}" + (
+            f"; go on with: emulator train {task} --checkpoint {checkpoint} --resume" if checkpoint else "")) from None
+    click.echo(f"{run.name} {run.recipe.name} on {run.m.arch}: {_result(run)}; weights {run.digest()[:16]}")
+
+
+def _advance(run: Run, checkpoint: Path | None, every: int) -> None:
+    """The rest of a run, under a progress bar; saved at its end, and when it is interrupted between steps."""
+    from tqdm import tqdm
+
+    batch = run.task.batch * max(1, run.model.context)
+    try:
+        with tqdm(total=run.steps, initial=run.step, unit="step", leave=False, disable=None) as bar:
+            bar.set_description(run.recipe.name)
+            while run.step < run.steps:
+                loss = run.advance()
+                bar.set_postfix_str(f"loss {loss:.4f}, {batch * run.step / run.seconds:,.0f} samples/s", refresh=False)
+                bar.update()
+                if checkpoint and run.step % every == 0:
+                    run.save(checkpoint)
+    finally:
+        if checkpoint and run.step:
+            run.save(checkpoint)
+
+
+def _result(run: Run) -> str:
+    found = run.evaluate()
+    accuracy = f", {found['accuracy']:.1%} right" if "accuracy" in found else ""
+    return (f"{run.step} steps, loss {found['loss']:.4f} on unseen data{accuracy}, "
+            f"{run.seconds / max(run.step, 1) * 1000:.0f} ms a step")
+
+
+@main.command()
+@click.argument("checkpoint", type=_path)
+@click.option("--length", default=400, show_default=True, type=click.IntRange(0), help="Characters.")
+@click.option("--prompt", default="The ", show_default=True)
+@click.option("--temperature", default=0.8, show_default=True, type=float, help="0: always the likeliest character.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+def generate(checkpoint: Path, length: int, prompt: str, temperature: float, seed: int) -> None:
+    """Let the transformer in CHECKPOINT (emulator train text) write on from a prompt."""
+    from .nn import Run
+    from .nn import generate as written
+
+    letters = written(Run.load(checkpoint), length, prompt=prompt, temperature=temperature, seed=seed)
+    click.echo(prompt, nl=False)
+    for letter in letters:
+        click.echo(letter, nl=False)
+    click.echo()
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------
