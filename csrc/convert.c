@@ -3,7 +3,7 @@
 #include "convert.h"
 #include "isa.h"
 
-#define CONVERT_LANES emu_convert_lanes_portable
+#define ISA portable
 #include "convert_lanes.h"
 
 typedef struct {
@@ -40,22 +40,17 @@ static uint64_t rounding_bias(const emu_conversion *how, bool negative, uint64_t
     return word << grain;
 }
 
-/* The code of one number, and in *event which counter it belongs to, EMU_COUNTS for none. */
-static uint64_t convert_one(const conversion *c, uint64_t code, uint32_t random, int *event)
+/* The code of one number, and in *event which counter it belongs to, EMU_COUNTS for none. `came`: it was no zero. */
+static uint64_t settle(const conversion *c, number x, bool came, uint32_t random, int *event)
 {
     const emu_conversion *how = c->how;
     const format *to = &c->to;
-    number x = decode(&c->from, code);
-    bool negative = x.negative && !how->ignores_sign, came = x.sig != 0;
-    bool bare = to->row.specials == EMU_SPECIALS_EXPONENT;
+    bool negative = x.negative && !how->ignores_sign, bare = to->row.specials == EMU_SPECIALS_EXPONENT;
     *event = EMU_COUNTS;
     if (x.kind != FINITE) {
         *event = x.kind == INF ? EMU_COUNT_INFINITE + negative : EMU_COUNT_NAN;
         return x.kind == INF ? how->infinity[negative] : how->nan[negative];
     }
-    if (how->daz && c->from.row.is_float && c->from.row.specials != EMU_SPECIALS_EXPONENT
-        && !(x.sig >> c->from.row.frac_bits))
-        x.sig = 0;
     if (!x.sig) {
         *event = came && !bare ? EMU_COUNT_FLUSHED : EMU_COUNTS;
         return how->zero[negative];
@@ -87,12 +82,22 @@ static uint64_t convert_one(const conversion *c, uint64_t code, uint32_t random,
             *event = EMU_COUNT_FLUSHED;
             return how->zero[negative];
         }
-        code = (uint64_t)magnitude << to->row.low_pad;
+        uint64_t code = (uint64_t)magnitude << to->row.low_pad;
         if (code <= to->max_code)
             return code | (negative ? to->sign : 0);
     }
     *event = EMU_COUNT_OVER + negative;
     return how->over[negative];
+}
+
+static uint64_t convert_one(const conversion *c, uint64_t code, uint32_t random, int *event)
+{
+    number x = decode(&c->from, code);
+    bool came = x.sig != 0;
+    if (c->how->daz && x.kind == FINITE && c->from.row.is_float && c->from.row.specials != EMU_SPECIALS_EXPONENT
+        && !(x.sig >> c->from.row.frac_bits))
+        x.sig = 0;
+    return settle(c, x, came, random, event);
 }
 
 static void each(const conversion *c, int64_t n, const void *x, const uint32_t *random, void *y, int64_t counts[EMU_COUNTS])
@@ -259,6 +264,129 @@ int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint3
         best_kernel(isa)(&p, n, x, random, y, counts != NULL, counts ? counts : unread);
     else
         each(&c, n, x, random, y, counts ? counts : unread);
+    return EMU_DONE;
+}
+
+/* --- blocks ------------------------------------------------------------------------------------------------------- */
+
+static const emu_format BINARY64 = {1, 64, 1, 11, 52, 1023, EMU_SPECIALS_IEEE, 0};
+
+typedef struct {
+    uint64_t sig;                   /* of at most 40 bits; 0 for infinity */
+    int exp;
+} divisor;
+
+/* False if it is none: no positive number or infinity, or wider. */
+static bool take_apart(const format *binary64, double value, divisor *d)
+{
+    uint64_t code;
+    memcpy(&code, &value, sizeof code);
+    number x = decode(binary64, code);
+    int zeros = x.kind == FINITE && x.sig ? bit_length(x.sig & (0 - x.sig)) - 1 : 0;
+    *d = (divisor){x.kind == FINITE ? x.sig >> zeros : 0, x.exp + zeros};
+    return !x.negative && (x.kind == INF || d->sig) && d->sig >> 40 == 0 && x.exp > -700 && x.exp < 500;
+}
+
+/* x / d to 45 bits or more, and a last one that says whether there are others: all that a rounding reads. */
+static number over(number x, divisor d)
+{
+    if (x.kind != FINITE || !x.sig || !d.sig)
+        return x.kind == FINITE ? (number){.negative = x.negative} : x;
+    int up = 61 - bit_length(x.sig);                /* settle takes 62 bits */
+    uint64_t sig = x.sig << up, quotient = sig / d.sig, rest = sig % d.sig;
+    int more = 61 - bit_length(quotient) < 24 ? 61 - bit_length(quotient) : 24;
+    quotient = quotient << more | (rest << more) / d.sig;
+    x.sig = quotient << 1 | ((rest << more) % d.sig != 0);
+    x.exp -= up + more + 1 + d.exp;
+    return x;
+}
+
+static void each_over(const conversion *c, int64_t n, int64_t size, const void *x, const double *divisors,
+                      const uint32_t *random, void *y, int64_t counts[EMU_COUNTS])
+{
+    format binary64;
+    divisor d = {0};
+    describe(&BINARY64, &binary64);
+    for (int64_t i = 0; i < n; i++) {
+        int event;
+        if (i % size == 0)
+            take_apart(&binary64, divisors[i / size], &d);
+        number quotient = over(decode(&c->from, load(x, c->from.bytes, (size_t)i)), d);
+        uint64_t code = settle(c, quotient, quotient.sig != 0, random ? random[i] : 0, &event);
+        store(y, c->to.bytes, (size_t)i, code);
+        if (event < EMU_COUNTS)
+            counts[event]++;
+    }
+}
+
+/* May x be multiplied by 1 / divisor in binary32? All are powers of two, whose inverse binary32 has. The product is exact
+ * but for numbers below 2^-126, and those are, as is what binary32 makes of them, less than what a mode that is not
+ * directed can tell from zero: less than 2^-34 of the target's smallest number. But a zero is not counted as flushed. */
+static bool by_powers(const conversion *c, int64_t blocks, const double *divisors, bool count)
+{
+    int mode = c->how->rounding, frac = c->to.row.frac_bits;
+    if (count || mode == EMU_ROUND_RD || mode == EMU_ROUND_RU || mode == EMU_ROUND_RO || c->to.emin - frac < -90)
+        return false;
+    bool all = true;
+    for (int64_t i = 0; i < blocks; i++) {
+        uint64_t code;
+        memcpy(&code, &divisors[i], sizeof code);
+        uint64_t field = code >> 52;
+        all &= (code << 12 == 0) & ((field - (1023 - 127) <= 2 * 127) | (field == 2047));
+    }
+    return all;
+}
+
+int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const void *x, const double *divisors,
+                     const uint32_t *random, void *y, int64_t *counts)
+{
+    conversion c = {.how = how}, wide;
+    lanes p;
+    int64_t unread[EMU_COUNTS] = {0}, blocks = size > 0 ? (n + size - 1) / size : 0;
+    int isa = emu_isa_now();
+    bool stochastic = how->rounding >= EMU_ROUND_SR, count = counts != NULL;
+    divisor unused;
+    if (!describe(&how->from, &c.from) || !describe(&how->to, &c.to) || !how->from.is_float || !how->to.is_float
+        || how->daz || how->rounding < 0 || how->rounding > EMU_ROUND_SRC
+        || (stochastic && (!random || how->random_bits < 1 || how->random_bits > 32)))
+        return EMU_BAD_ROW;
+    if (isa < 0)
+        return EMU_BAD_ISA;
+    if (n < 0 || size < 1)
+        return EMU_BAD_SHAPE;
+    wide = c;
+    describe(&BINARY64, &wide.from);
+    for (int64_t i = 0; i < blocks; i++)
+        if (!take_apart(&wide.from, divisors[i], &unused))
+            return EMU_BAD_ROW;
+    bool binary32 = how->from.bits == 32 && how->from.frac_bits == 23 && how->from.bias == 127
+                    && how->from.specials == EMU_SPECIALS_IEEE && how->from.is_signed;
+    if (isa > EMU_ISA_PORTABLE && binary32
+        && ((by_powers(&c, blocks, divisors, count) && in_lanes(&p, &c, 32, false, count))
+            || in_lanes(&p, &wide, 64, false, count))) {
+        p.divisor = divisors;
+        p.per = size;
+        best_kernel(isa)(&p, n, x, random, y, count, count ? counts : unread);
+    } else
+        each_over(&c, n, size, x, divisors, random, y, count ? counts : unread);
+    return EMU_DONE;
+}
+
+int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
+{
+    int isa = emu_isa_now();
+    if (isa < 0)
+        return EMU_BAD_ISA;
+    if (blocks < 0 || size < 0 || (bytes != 4 && bytes != 8))
+        return EMU_BAD_SHAPE;
+    amax_kernel *kernel = emu_amax_portable;
+#ifdef EMU_AVX2
+    kernel = isa >= EMU_ISA_AVX2 ? emu_amax_avx2 : kernel;
+#endif
+#ifdef EMU_AVX512
+    kernel = isa >= EMU_ISA_AVX512 ? emu_amax_avx512 : kernel;
+#endif
+    kernel(bytes, blocks, size, x, amax);
     return EMU_DONE;
 }
 

@@ -4,6 +4,12 @@
 
 #include "number.h"
 
+#ifdef __GNUC__
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+#else
+#define ALWAYS_INLINE inline
+#endif
+
 enum { CONVERT_BLOCK = 512 };        /* elements between two visits to the counters */
 
 enum {                               /* how a source enters a lane, which holds a binary32 or binary64 */
@@ -35,10 +41,15 @@ typedef struct {
     uint64_t sign;
     uint64_t watch, calm;            /* where all of a block's lanes & watch are below calm, no number is out of range */
     uint64_t nan[2], infinity[2], over[2], zero[2];
+    const double *divisor;           /* NULL, or one for each `per` numbers of x, which then are binary32 */
+    int64_t per;
 } lanes;
 
 typedef void lanes_kernel(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random, unsigned char *y,
                           bool count, int64_t counts[EMU_COUNTS]);
 lanes_kernel emu_convert_lanes_portable, emu_convert_lanes_avx2, emu_convert_lanes_avx512;
+
+typedef void amax_kernel(int bytes, int64_t blocks, int64_t size, const void *x, void *amax);
+amax_kernel emu_amax_portable, emu_amax_avx2, emu_amax_avx512;
 
 #endif

@@ -81,10 +81,7 @@ static void NAME(load)(const lanes *p, int n, const unsigned char *x, LANE *lane
 /* lane: numbers. magnitude: their codes, rounded, without sign and pads and however large. Returns the largest x & watch
  * seen. `mode` and `uniform` (the lane has no exponent below the target's first) are constants where this is called, and
  * it is inlined there. */
-#ifdef __GNUC__
-__attribute__((always_inline))
-#endif
-static inline LANE NAME(round)(const lanes *p, const int mode, const bool uniform, int n, const NAME(unaligned) *lane,
+static ALWAYS_INLINE LANE NAME(round)(const lanes *p, const int mode, const bool uniform, int n, const NAME(unaligned) *lane,
                                const LANE *restrict draw, LANE *restrict magnitude)
 {
     const bool stochastic = mode == EMU_ROUND_SR || mode == EMU_ROUND_SRB || mode == EMU_ROUND_SRC;

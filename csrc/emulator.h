@@ -146,6 +146,16 @@ enum {                               /* the counters of emu_convert; OVER and IN
  * not know, and has then done nothing. */
 int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts);
 
+/* The largest magnitude of each of `blocks` runs of `size` numbers, binary32 (bytes = 4) or binary64 (bytes = 8): the code
+ * without its sign, so that a NaN is larger than an infinity; 0 for an empty run. */
+int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax);
+
+/* As emu_convert, y[i] = x[i] / divisors[i / size] rounded once, x being floating point and how->daz 0. Divisors are
+ * positive, within 2^500, of at most 40 significant bits; or infinity, which makes zeros of numbers, not counted, and may not
+ * meet another. EMU_BAD_ROW for others. */
+int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const void *x, const double *divisors,
+                     const uint32_t *random, void *y, int64_t *counts);
+
 /* words[i] = word (start + i) of the stream of Philox4x32-10 (Salmon et al. 2011, doi 10.1145/2063384.2063405) with that
  * key: word w is output w % 4 for the 128-bit counter w / 4. */
 void emu_philox4x32(uint64_t key, uint64_t start, int64_t n, uint32_t *words);

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arrays
+from . import arrays, engine_c, engines
 from .arrays import from_codes, pack
 from .convert import Report, convert, in_threads, policy_for, random_words, run, source_format
 from .errors import BadOperand, UnknownFormat
@@ -30,7 +30,7 @@ from .rounding import MODES, STOCHASTIC, Policy
 __all__ = ["BLOCKS", "POWERS", "BlockArray", "BlockFormat", "from_128x4", "to_128x4"]
 
 Array = np.ndarray
-CHUNK = 1 << 20         # elements that one thread quantises at a time
+CHUNK = 1 << 18         # elements that one thread quantises at a time: they stay in its cache
 _F32_MAX = np.finfo(np.float32).max
 
 # Rules that make the scale a power of two: 2**(e - emax of the element), e being the exponent of amax, plus one if the
@@ -88,6 +88,18 @@ class BlockFormat:
         if not self.element.signed or not 2 <= self.element.bits <= 16:
             raise UnknownFormat(f"{self.name}: elements {self.element} are not signed integers of 2 to 16 bits")
         return Float(f"{self.element} * 2**{2 - self.element.bits}", 1, self.element.bits - 2, 1, "finite")
+
+    @property
+    def unit(self) -> float:
+        """What a 1 of the element stands for."""
+        return 1.0 if isinstance(self.element, Float) else 2.0 ** (2 - self.element.bits)
+
+    @property
+    def exact_in_float32(self) -> bool:
+        """Are products of an element and a scale float32 numbers, all of them?"""
+        grid, scale = self.grid, self.scale
+        return (grid.frac_bits + scale.frac_bits <= 22 and grid.emax + scale.emax <= 126
+                and grid.emin - grid.frac_bits + scale.emin - scale.frac_bits >= -149)
 
     @cached_property
     def largest(self) -> float:
@@ -185,7 +197,9 @@ class BlockArray:
     @property
     def packed(self) -> Array:
         """The codes as a stream of bits (arrays.pack) along the last of `axes`, which comes last: (..., bytes)."""
-        return pack(np.moveaxis(self.codes, self.axes[-1], -1), self.format.element.bits)
+        element = self.format.element
+        typed = self.elements.dtype.name == element.name
+        return pack(np.moveaxis(self.elements, self.axes[-1], -1), None if typed else element.bits)
 
     def scales_along(self, axis: int) -> Array:
         """One scale per block of `axis` and per element of every other axis: what an instruction takes for a tile."""
@@ -197,14 +211,15 @@ class BlockArray:
 
     def dequantize(self, dtype: Any = np.float32) -> Array:
         """The numbers in a floating-point format, rounded once to nearest even; those of float64 are exact."""
-        fmt = self.format
-        values = _gather(_values(self.elements, fmt.element), self.axes, fmt.block)
-        scales = np.ascontiguousarray(self.scales.transpose(_front(self.axes, self.scales.ndim))).reshape(-1, 1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            products = values * convert(scales, "float64", source=fmt.scale)
-            if self.tensor_scale is not None:
-                products *= np.float64(self.tensor_scale)
-        return convert(_scatter(products, self.shape, self.axes, fmt.block), dtype)
+        fmt, scales, unit = self.format, self.scales.transpose(_front(self.axes, self.scales.ndim)), self.tensor_scale
+        narrow = number_format(dtype).name == "float32" and (unit is None or fmt.exact_in_float32)
+        work = np.dtype(np.float32 if narrow else np.float64)
+        values = _gather(convert(self.elements, work, source=fmt.element), self.axes, fmt.block)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            values *= convert(np.ascontiguousarray(scales).reshape(-1, 1), work, source=fmt.scale) * fmt.unit
+            if unit is not None:
+                values *= unit
+        return convert(_scatter(values, self.shape, self.axes, fmt.block), dtype)
 
     def __repr__(self) -> str:
         levels = "" if self.tensor_scale is None else f", tensor scale {self.tensor_scale!s}"
@@ -304,12 +319,6 @@ def _floats(x: Any, source: Format) -> Array:
     return convert(x, wanted, "ro", source=source)
 
 
-def _values(elements: Array, element: Float | Integer) -> Array:
-    """Elements as float64."""
-    values = convert(elements, "float64", source=element)
-    return values if isinstance(element, Float) else values * 2.0 ** (2 - element.bits)
-
-
 def _quotient(x: Any, divisor: Any) -> Array:
     """x / divisor in float64, rounded to odd; divisors are positive, or infinite: they make zeros of numbers.
 
@@ -354,16 +363,40 @@ def _exact_tensor(job: _Job, amax: float) -> _Tensor:
 def _exact(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tuple[Array, Array]:
     fmt, unit = job.fmt, 1.0 if tensor is None else float(tensor.scale)
     if fmt.rule in POWERS:
-        level = amax.astype(np.float64) if tensor is None else _quotient(amax, unit)
-        up = (1 << 52) - POWERS[fmt.rule](fmt.grid)
-        exponent = (level.view(np.int64) + up >> 52) - 1023 - fmt.grid.emax
-        exponent = np.clip(exponent, fmt.scale.emin - fmt.scale.frac_bits, fmt.scale.emax)
-        scales = convert((exponent + 1023 << 52).view(np.float64), fmt.scale)
+        level = amax if tensor is None else _quotient(amax, unit)
+        code = _power_codes(fmt, level)
     else:
-        scales = job.over(amax.reshape(1, -1), np.array([limit * unit]), fmt.scale, Policy(fmt.rule, "saturate"))[0]
-        scales = from_codes(scales.reshape(-1), fmt.scale)
-    divisor = convert(scales, "float64", source=fmt.scale) * unit
-    return scales, np.where(divisor > 0, divisor, np.inf)
+        code = job.over(amax.reshape(1, -1), np.array([limit * unit]), fmt.scale, Policy(fmt.rule, "saturate"))[0][0]
+    return from_codes(code, fmt.scale), _divisors(fmt.scale, unit)[code]
+
+
+@lru_cache(64)
+def _divisors(scale: Float, unit: float) -> Array:
+    """What each code of a scale divides by; infinity where nothing is left: for a scale of 0 (or NaN)."""
+    values = convert(np.arange(1 << scale.bits, dtype=scale.code_dtype), "float64", source=scale) * unit
+    return np.where(values > 0, values, np.inf)
+
+
+@lru_cache(64)
+def _powers(fmt: BlockFormat, dtype: np.dtype) -> tuple[Array, Any]:
+    """The scale's code for each exponent field of amax, and what is to be added to amax before the field is read."""
+    frac, bias = (23, 127) if dtype == np.float32 else (52, 1023)
+    exponents = np.arange(2 * bias + 2) - bias - fmt.grid.emax
+    exponents = np.append(exponents, fmt.scale.emax)            # and one for infinities
+    clipped = np.clip(exponents, fmt.scale.emin - fmt.scale.frac_bits, fmt.scale.emax)
+    table = arrays.codes(convert(np.ldexp(1.0, clipped), fmt.scale), fmt.scale, "the scales")
+    up = (1 << frac) - -(-POWERS[fmt.rule](fmt.grid) >> 52 - frac)
+    return table, dtype.type(0).view(f"u{dtype.itemsize}").dtype.type(up)
+
+
+def _power_codes(fmt: BlockFormat, amax: Array) -> Array:
+    # a float32 below 2**-126 has no exponent to read: no matter if its scale, and the next, are the smallest
+    if amax.dtype == np.float32 and fmt.grid.emax + fmt.scale.emin - fmt.scale.frac_bits < -126:
+        amax = amax.astype(np.float64)
+    table, up = _powers(fmt, amax.dtype)
+    code = table[(amax.view(up.dtype) + up >> up.dtype.type(23 if amax.dtype == np.float32 else 52)).astype(np.intp)]
+    code[np.isinf(amax)] = table[-1]
+    return code
 
 
 def _te_tensor(job: _Job, amax: float) -> _Tensor:
@@ -424,6 +457,10 @@ class _Job:
             raise BadOperand("four_over_six chooses between scales that are not powers of two, for E2M1 elements, "
                              "rounded the same way each time, in mode exact or te")
 
+    @cached_property
+    def in_c(self) -> bool:
+        return (self.engine or engines.default()) == "c"
+
     @property
     def scale_max(self) -> float:
         number = decode(self.fmt.scale, self.fmt.scale.max_code)
@@ -434,50 +471,56 @@ class _Job:
         """Codes (blocks, elements) of the grid, scales, the tensor scale, and counts as of COUNTS."""
         if self.mode != "exact" and x.dtype != np.float32:
             raise BadOperand(f"x needs {x.dtype.name}, and mode {self.mode} computes in float32; convert it first")
-        size = max(1, x.shape[1])
-        chunks = [slice(i, i + max(1, CHUNK // size)) for i in range(0, len(x), max(1, CHUNK // size))]
-        amax = np.concatenate([np.empty(0, x.dtype), *in_threads(lambda chunk: self.amax(x[chunk]), chunks)])
-        bad = np.flatnonzero(np.isnan(amax))
-        if bad.size:                                        # rare, so there may be a copy
-            amax[bad] = 0
-            if self.nan == "block":
-                x = x.copy()
-                x[bad] = 0
-            else:
-                amax[bad] = np.where(np.isnan(x[bad]), 0, np.abs(x[bad])).max(axis=1)
-        tensor = None
+        size = max(1, CHUNK // max(1, x.shape[1]))
+        chunks = [slice(i, i + size) for i in range(0, len(x), size)]
+        tensor = amax = None
         if two_level:
+            amax = np.empty(len(x), x.dtype)
+            in_threads(lambda chunk: self.amax(x[chunk], amax[chunk]), chunks)      # type: ignore[index]
             top = tensor_amax if tensor_amax is not None else self.tensor_amax(x, amax)
             if not 0 <= top:
                 raise BadOperand(f"tensor_amax is {top}; it takes a magnitude, 0 or more")
             with np.errstate(all="ignore"):
                 tensor = _MODES[self.mode][0](self, top)
+        y = np.empty(x.shape, self.fmt.grid.code_dtype)
+        scales = from_codes(np.zeros(len(x), self.fmt.scale.code_dtype), self.fmt.scale)
 
-        def work(chunk: slice) -> tuple[Array, Array, Array]:
+        def work(chunk: slice) -> Array:
+            top = self.amax(x[chunk], np.empty(len(x[chunk]), x.dtype)) if amax is None else amax[chunk]
             with np.errstate(all="ignore"):
-                return self.chunk(x[chunk], amax[chunk], tensor, None if words is None else words[chunk])
+                y[chunk], scales[chunk], counts = self.chunk(
+                    x[chunk], top, tensor, None if words is None else words[chunk])
+            return counts
 
-        parts = in_threads(work, chunks) or [work(slice(0))]
-        y, scales, counts = (np.concatenate(each) if len(parts) > 1 else each[0] for each in zip(*parts))
-        if self.nan == "block" and bad.size:
-            scales[bad] = from_codes(np.array([self.fmt.scale.nan_code], self.fmt.scale.code_dtype), self.fmt.scale)
-        return y, scales, tensor and tensor.scale, counts.reshape(-1, len(COUNTS)).sum(axis=0)
+        counts = np.array(in_threads(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+        return y, scales, tensor and tensor.scale, counts
 
-    def amax(self, x: Array) -> Array:
-        """The largest magnitude of each block; a NaN is larger than all."""
-        code = x.view(f"u{x.dtype.itemsize}")
-        top = code.dtype.type((1 << 8 * x.dtype.itemsize - 1) - 1)
-        return (code & top).max(axis=1, initial=0).view(x.dtype)
+    def amax(self, x: Array, top: Array) -> Array:
+        """Fill `top` with the largest magnitude of each block; a NaN is larger than all."""
+        if self.in_c:
+            engine_c.amax(x, top)
+        else:
+            code = x.view(f"u{x.dtype.itemsize}")
+            magnitudes = code & code.dtype.type((1 << 8 * x.dtype.itemsize - 1) - 1)
+            top[:] = magnitudes.max(axis=1, initial=0).view(x.dtype)
+        return top
 
     def tensor_amax(self, x: Array, amax: Array) -> float:
         """Of all numbers; in mode exact of the finite ones."""
-        if self.mode == "exact" and np.isinf(amax).any():
-            amax = np.where(np.isfinite(x), np.abs(x), 0)
+        rare = np.isnan(amax) if self.mode != "exact" else ~np.isfinite(amax)
+        if rare.any():
+            odd, amax = x[rare], np.where(rare, 0, amax)
+            amax[rare] = np.where(np.isnan(odd) if self.mode != "exact" else ~np.isfinite(odd), 0, np.abs(odd)).max(1)
         return float(amax.max(initial=0))
 
     def chunk(self, x: Array, amax: Array, tensor: _Tensor | None,
               words: Array | None) -> tuple[Array, Array, Array]:
         """Codes, scales and counts of a few blocks."""
+        bad = np.flatnonzero(np.isnan(amax))
+        if bad.size:                                        # rare, so there may be copies
+            x, amax = x.copy(), amax.copy()
+            amax[bad] = 0 if self.nan == "block" else np.where(np.isnan(x[bad]), 0, np.abs(x[bad])).max(axis=1)
+            x[bad] = 0 if self.nan == "block" else x[bad]
         make = _MODES[self.mode][1]
         scales, factor = make(self, amax, tensor, self.fmt.largest)
         if self.four_over_six:
@@ -486,6 +529,8 @@ class _Job:
             scales = np.where(worse, others.view(np.uint8), scales.view(np.uint8)).view(scales.dtype)
             factor = np.where(worse, other, factor)
         y, counts = self.elements(x, factor, words)
+        if bad.size and self.nan == "block":
+            scales[bad] = from_codes(np.array([self.fmt.scale.nan_code], self.fmt.scale.code_dtype), self.fmt.scale)
         return y, scales, counts
 
     def error(self, x: Array, scales: Array, factor: Array, tensor: _Tensor | None) -> Array:
@@ -510,15 +555,27 @@ class _Job:
     def elements(self, x: Array, factor: Array, words: Array | None) -> tuple[Array, Array]:
         """Codes (blocks, elements) of x divided by factor (exact) or multiplied in float32, and counts."""
         if self.mode == "exact":
-            return self.over(x, factor, self.fmt.grid, self.policy, words)
+            y, counts = self.over(x, factor, self.fmt.grid, self.policy, words)
+            if self.counted and np.isinf(factor).any():
+                counts[COUNTS.index("flushed")] += np.count_nonzero(x[np.isinf(factor)])
+            return y, counts
         return self.rounded(x * factor[:, None], self.fmt.grid, self.policy, words)
 
     def over(self, x: Array, divisor: Array, target: Float, policy: Policy,
              words: Array | None = None) -> tuple[Array, Array]:
         """Codes of x / divisor, one divisor a row, rounded once; and counts."""
-        return self.rounded(_quotient(x, divisor[:, None]), target, policy, words)
+        if not self.in_c:
+            return self.rounded(_quotient(x, divisor[:, None]), target, policy, words)
+        y, counts = np.empty(x.shape, target.code_dtype), np.zeros(len(COUNTS), np.int64)
+        refuses = policy.overflow == "error" or policy.nan == "error"
+        engine_c.converts_over(conversion(number_format(x.dtype), target, policy), x, divisor, words, y,
+                               counts if self.counted or refuses else None)
+        if refuses and counts[:-1].any():
+            self.rounded(_quotient(x, divisor[:, None]), target, policy, words)
+        return y, counts
 
     def rounded(self, x: Array, target: Float, policy: Policy, words: Array | None) -> tuple[Array, Array]:
+        """Codes of x, rounded once, and counts. Raises BadOperand where the policy refuses a number."""
         source = number_format(x.dtype)
         how = conversion(source, target, policy)
         flat = np.ascontiguousarray(x).reshape(-1).view(source.code_dtype)
@@ -526,18 +583,13 @@ class _Job:
         refuses = policy.overflow == "error" or policy.nan == "error"
         y, counts = run(how, flat, lambda start, stop: None if drawn is None else drawn[start:stop], self.engine,
                         self.counted or refuses)
-        if refuses:
-            self.refuse(x, target, policy, counts)
+        if refuses and counts[:-1].any():
+            mode = "rz" if policy.rounding in STOCHASTIC else policy.rounding
+            try:
+                convert(x, target, mode, policy.overflow, policy.nan)
+            except BadOperand as error:
+                raise BadOperand(f"an element over its scale, by block and position in it: {error}") from None
         return y.reshape(x.shape), counts
-
-    def refuse(self, x: Array, target: Float, policy: Policy, counts: Array) -> None:
-        """Raise BadOperand for the first number over its scale that the policy refuses."""
-        if not counts[:COUNTS.index("flushed")].any():
-            return
-        try:
-            convert(x, target, "rz" if policy.rounding in STOCHASTIC else policy.rounding, policy.overflow, policy.nan)
-        except BadOperand as error:
-            raise BadOperand(f"an element over its scale, by block and position in it: {error}") from None
 
     def report(self, found: Array, axes: tuple[int, ...], values: Array, scales: Array, counts: Array) -> Report:
         """Counts of the elements of `found`: `values` before any NaN was taken out."""

@@ -154,6 +154,27 @@ def converts(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.nd
                                 f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
 
 
+def amax(x: np.ndarray, top: np.ndarray) -> None:
+    """Fill `top` (blocks) with the largest magnitudes of contiguous x (blocks, size), both float32 or both float64."""
+    module = _library()
+    module.lib.emu_amax(x.dtype.itemsize, *x.shape, module.ffi.from_buffer(x), module.ffi.from_buffer(top))
+
+
+def converts_over(how: Conversion, x: np.ndarray, divisors: np.ndarray, random: np.ndarray | None, y: np.ndarray,
+                  counts: np.ndarray | None) -> None:
+    """As `converts`, of x (blocks, size) over float64 divisors (blocks). Raises EngineUnavailable for other divisors
+    than those of emu_convert_over."""
+    module = _library()
+    view, null = module.ffi.from_buffer, module.ffi.NULL
+    status = module.lib.emu_convert_over(
+        _conversion(how), x.size, x.shape[1], view(x), view("double *", divisors),
+        null if random is None else view("uint32_t *", random), view(y),
+        null if counts is None else view("int64_t *", counts))
+    if status:
+        raise EngineUnavailable(f"the C engine cannot convert {how.source} over these divisors to {how.target}: "
+                                f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
+
+
 def philox4x32(seed: int, start: int, words: np.ndarray) -> None:
     """Fill uint32 `words` with noise.words(seed, start, words.size)."""
     module = _library()

@@ -1,5 +1,6 @@
 """blocks and quantize: every rule against its definition in Fractions, hand-derived cases, layouts, instructions."""
 
+import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -14,10 +15,12 @@ from test_formats import value
 from test_rounding import by_definition
 
 import emulator
-from emulator import BLOCKS, BadOperand, BlockFormat, Float, UnknownFormat, convert, number_format, quantize
+from emulator import BLOCKS, BadOperand, BlockFormat, Float, UnknownFormat, convert, engine_c, number_format, quantize
 from emulator.arrays import unpack
 from emulator.blocks import POWERS, from_128x4, to_128x4
 from emulator.exact import decode
+from emulator.record import conversion
+from emulator.rounding import MODES, STOCHASTIC
 
 MX = [name for name in BLOCKS if name != "nvfp4"]
 E8M0, UE4M3, F32 = (number_format(name) for name in ("ue8m0", "ue4m3", "f32"))
@@ -184,6 +187,68 @@ def test_hand_cases_of_nvfp4():
     assert np.isnan(quantize(zeros, "nvfp4", mode="torchao").scales.astype(np.float32)).all()
 
 
+# --- engines ----------------------------------------------------------------------------------------------------------
+
+def hard(size: int) -> np.ndarray:
+    """Blocks of float32: adversarial ones, random bits, ties of every format's grid, zeros, infinities, NaNs."""
+    rng = np.random.default_rng(9)
+    x = np.concatenate([adversarial(size)[::11], rng.integers(0, 1 << 32, (40, size), np.uint32).view(np.float32),
+                        rng.integers(-1100, 1100, (30, size)).astype(np.float32) / 16, np.zeros((4, size), np.float32)])
+    x[-1, 0], x[-2, -1], x[-3, 0], x[-4] = np.inf, np.nan, -0.0, 2**-149
+    return x
+
+
+@pytest.mark.sanitize
+@pytest.mark.skipif(not engine_c.available(), reason="the C library is not built")
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+def test_c_is_numpy_bit_for_bit(isa):
+    if engine_c.limit_isa(isa) != isa:
+        pytest.skip("not on this CPU")
+    try:
+        for i, (name, rounding) in enumerate(itertools.product([*BLOCKS, "user"], MODES)):
+            fmt, size = BLOCKS.get(name, USER), (16, 32, 5, 33)[i % 4]
+            options = {"rounding": rounding, "block": size, "return_report": i % 3 > 0, "nan": ("block", "max")[i % 2]}
+            if rounding in STOCHASTIC:
+                options |= {"seed": i, "random_bits": (32, 8, 24)[i % 3]}
+            x = hard(size)
+            with np.errstate(invalid="ignore"):                # signalling NaNs
+                x = x.astype(np.float64) if i % 5 == 4 else x
+            results = [fmt.quantize(x, engine=engine, **options) for engine in ("c", "numba")]
+            c, numpy = (r[0] if options["return_report"] else r for r in results)
+            assert (c.codes == numpy.codes).all(), (name, options, np.argwhere(c.codes != numpy.codes)[:3])
+            assert c.scales.tobytes() == numpy.scales.tobytes() and c.tensor_scale == numpy.tensor_scale
+            assert not options["return_report"] or results[0][1] == results[1][1], (name, options)
+    finally:
+        engine_c.limit_isa("avx512fp16")
+
+
+@pytest.mark.sanitize
+@pytest.mark.skipif(not engine_c.available(), reason="the C library is not built")
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+def test_any_divisor_in_c(isa):
+    """Against Fractions: E2M1 of any float32 over any divisor of up to 40 bits, in any mode that is not random."""
+    if engine_c.limit_isa(isa) != isa:
+        pytest.skip("not on this CPU")
+    e2m1, rng = number_format("e2m1"), np.random.default_rng(2)
+    divisors = np.ldexp(rng.integers(1, 1 << 40, 60).astype(np.float64), rng.integers(-60, 20, 60))
+    divisors[:20] = np.ldexp(1.0, rng.integers(-126, 120, 20))
+    near = divisors[:, None] * rng.choice([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 6, 7, 0.5, 3], (60, 8))
+    x = np.nextafter(near.astype(np.float32), rng.choice([-np.inf, 0, np.inf, 1e-30], near.shape).astype(np.float32))
+    try:
+        for mode in set(MODES) - set(STOCHASTIC):
+            y = np.empty(x.shape, np.uint8)
+            how = conversion(F32, e2m1, emulator.Policy(mode, "saturate", "zero"))
+            engine_c.converts_over(how, x, divisors, None, y, None)
+            for i, j in np.ndindex(x.shape):
+                exact = Fraction(float(x[i, j])) / Fraction(float(divisors[i]))
+                assert y[i, j] == (rounded(e2m1, exact, mode) if exact else 0), (mode, x[i, j], divisors[i])
+        for bad in (0.0, -1.0, np.nan, 1 + 2.0**-45, 2.0**600):
+            with pytest.raises(emulator.EngineUnavailable):
+                engine_c.converts_over(how, x[:1], np.array([bad]), None, y, None)
+    finally:
+        engine_c.limit_isa("avx512fp16")
+
+
 # --- modes, as their sources compute ----------------------------------------------------------------------------------
 
 def spread(rows=64, columns=256, seed=3):
@@ -242,6 +307,18 @@ def test_torchao_operation_by_operation():
             times = f(f(f(1) / unit) / scale)
             want = [f(convert(f(v * times), "e2m1")) for v in block]
             assert q.scales[i, j] == scale and q.elements[i, 16 * j:16 * j + 16].astype(f).tolist() == want
+
+
+def test_torchao_itself():
+    torchao = pytest.importorskip("torchao.prototype.mx_formats.nvfp4_tensor")
+    torch = pytest.importorskip("torch")
+    x = spread()
+    for two_level in (True, False):
+        unit = torchao.per_tensor_amax_to_scale(torch.tensor(np.abs(x).max())) if two_level else None
+        scales, packed = torchao.nvfp4_quantize(torch.from_numpy(x), 16, unit)
+        q = quantize(x, "nvfp4", mode="torchao", two_level=two_level)
+        assert (scales.view(torch.uint8).numpy().reshape(64, 16) == q.scales.view(np.uint8)).all()
+        assert (packed.numpy().reshape(64, -1) == q.packed).all()
 
 
 def test_modes_differ_where_they_should():
