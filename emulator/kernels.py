@@ -21,7 +21,7 @@ import numpy as np
 from . import arrays, sm
 from .errors import BadOperand
 from .fragments import Fragment, fragment
-from .matmul import IN_ORDER, Schedule, SplitK, epilogue, matmul, product_shape
+from .matmul import IN_ORDER, Promote, Schedule, SplitK, epilogue, matmul, product_shape
 from .shared import (
     SWIZZLES,
     Access,
@@ -141,8 +141,8 @@ class Kernel:
 
     @cached_property
     def span(self) -> int:
-        whole = self.family == "mma" and self.swizzle == "none"
-        return (self.width if self.family == "mma" else 16) if whole else SWIZZLES[self.swizzle][1]
+        """Bytes of a row in a panel."""
+        return self.width if self.family == "mma" and self.swizzle == "none" else SWIZZLES[self.swizzle][1]
 
     @property
     def threads(self) -> int:
@@ -152,15 +152,14 @@ class Kernel:
     def panels(self) -> dict[str, Panels]:
         """Where the tiles of a and b lie in the first stage, as the writing side has it."""
         m, n, k = self.tile
-        mn_span = SWIZZLES[self.swizzle][1] if self.swizzle != "none" or self.family != "mma" else 2 * n
         a = Panels(m, self.width, self.span, self.swizzle, self.pad)
-        b = Panels(n, self.width, self.span, self.swizzle, self.pad)
+        b = replace(a, rows=n, base=-(-a.size // 1024) * 1024)
         if self.major_b == "MN":
-            b = Panels(k, 2 * n, mn_span, self.swizzle)
-            if 2 * n % mn_span:
-                raise BadOperand(f"tile N of {n} is {2 * n} bytes; swizzle {self.swizzle} takes multiples of {mn_span}")
-        up = -(-a.size // 1024) * 1024
-        return {"a": a, "b": replace(b, base=up)}
+            span = 2 * n if self.span == self.width and self.swizzle == "none" else self.span
+            b = replace(b, rows=k, width=2 * n, span=span)
+            if 2 * n % span:
+                raise BadOperand(f"tile N of {n} is {2 * n} bytes; swizzle {self.swizzle} takes multiples of {span}")
+        return {"a": a, "b": b}
 
     @cached_property
     def scale_bases(self) -> tuple[int, int]:
@@ -217,6 +216,8 @@ class Kernel:
         """
         plain = schedule is IN_ORDER and alpha is None and beta is None and out is None
         on, trace = self.on, Trace(self.on, self.tile, self.occupancy)
+        if not plain and on.d.name != "float32":
+            raise BadOperand(f"{on} accumulates in {on.d}; schedules and epilogues take float32 accumulators")
         rows_a, rows_b, start, shape = self._operands(a, b, c if plain else None, scale_a, scale_b, stage_a, stage_b)
         parts = schedule.ways if isinstance(schedule, SplitK) else 1
         written = shape[0] * shape[1] * on.d.bits // 8
@@ -245,11 +246,16 @@ class Kernel:
                 raise BadOperand(f"tile ({i}, {j}): the product has {-(-x.shape[0] // m)} x {-(-y.shape[1] // n)} of "
                                  "them")
             rows, columns = slice(i * m, min((i + 1) * m, x.shape[0])), slice(j * n, min((j + 1) * n, y.shape[1]))
-            cut: dict[str, Any] = {"scale_a": np.s_[rows], "scale_b": np.s_[:, columns]}
-            given = {name: value if value is None or name not in cut else np.asarray(value)[cut[name]]
-                     for name, value in options.items()}
-            part = None if c is None else np.asarray(c)[rows, columns]
-            found.append(((rows, columns), self(x[rows], y[:, columns], part, **given)))
+            given, schedule = dict(options), options.get("schedule")
+            for name, axis, part, whole in (("a", -2, rows, x), ("b", -1, columns, y)):
+                given[f"scale_{name}"] = _part(options.get(f"scale_{name}"), axis, part)
+                if options.get(f"stage_{name}"):
+                    given[f"stage_{name}"] = options[f"stage_{name}"].of(whole)
+            if isinstance(schedule, Promote):
+                given["schedule"] = replace(schedule, scale_a=_part(schedule.scale_a, -2, rows),
+                                            scale_b=_part(schedule.scale_b, -1, columns))
+            start = None if c is None else np.asarray(c)[rows, columns]
+            found.append(((rows, columns), self(x[rows], y[:, columns], start, **given)))
         return found
 
     def _operands(self, a: Any, b: Any, c: Any, scale_a: Any, scale_b: Any, stage_a: Stage | None,
@@ -495,6 +501,13 @@ class Kernel:
             len(sums), self.tile[0], self.tile[1])
 
 
+def _part(x: Any, axis: int, where: slice) -> Any:
+    """Rows (axis -2) or columns (-1) of scales; all of them where they are broadcast, or there are none."""
+    if x is None or np.shape(x)[axis] == 1:
+        return x
+    return np.asarray(x)[(..., where) if axis == -1 else (..., where, slice(None))]
+
+
 class _Rows:
     """An operand in global memory, as rows along K: its bytes, or the numbers that are quantised on load.
 
@@ -503,7 +516,7 @@ class _Rows:
 
     def __init__(self, kernel: Kernel, name: str, x: Array, scales: Array | None, how: Stage | None) -> None:
         self.rows, self.k = x.shape
-        self.kernel, self.values, self.scales, self.stage = kernel, x, scales, how
+        self.kernel, self.values, self.scales, self.stage = kernel, x, scales, how and how.of(x)
         self.across = name == "b" and kernel.major_b == "MN"
         self.bits = getattr(kernel.on, name).bits
         self.item = x.itemsize if how else self.bits / 8            # bytes of an element in global memory
@@ -513,9 +526,7 @@ class _Rows:
             lines = x.T if self.across else np.pad(x, ((0, 0), (0, -x.shape[1] % (128 // kernel.place))))
             found = to_rows(lines, self.bits, kernel.padded)
             self.lines = np.pad(found, ((0, 0), (0, -found.shape[1] % 16))).view(np.uint64)
-        elif how.block and how.options.get("two_level", how.block.two_level):
-            finite = np.abs(x[np.isfinite(x)].astype(np.float64))
-            self.stage = replace(how, options={"tensor_amax": float(finite.max(initial=0)), **how.options})
+        elif how.block:
             self.tensor_scale = how.block.quantize(x[:0], axis=-1, **self.stage.options).tensor_scale
 
     def box(self, rows: Array, count: int, first: int, k: int, hi: int) -> tuple[TensorMap, tuple[Any, Any]]:

@@ -7,7 +7,7 @@ row of blocks.BLOCKS.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,15 @@ class Stage:
     @property
     def element(self) -> Any:
         return self.block.element if self.block else number_format(self.to)
+
+    def of(self, x: Any) -> Stage:
+        """This, with the largest finite magnitude of the operand x as tensor_amax, where a tensor scale is wanted and
+        nothing given."""
+        if not self.block or not self.options.get("two_level", self.block.two_level) or "tensor_amax" in self.options:
+            return self
+        magnitude = np.abs(np.asarray(x, np.float64))
+        top = float(magnitude.max(initial=0, where=np.isfinite(magnitude)))
+        return replace(self, options={**self.options, "tensor_amax": top})
 
     def codes(self, x: Any) -> tuple[Array, Array | None]:
         """Element codes of x (..., k), and codes of the scales (..., k / block) of a block format or None."""

@@ -144,6 +144,18 @@ def test_tiles_of_a_large_product():
         assert run.trace.blocks == 1
     with pytest.raises(BadOperand, match="the product has 3 x 4 of them"):
         kernel.sample(a, b, tiles=[(3, 0)], **scales)
+    x, y = np.random.default_rng(6).standard_normal((2, 512, 512)).astype(np.float32)
+    staged = {"stage_a": Stage("nvfp4"), "stage_b": Stage("nvfp4")}
+    whole = kernel(x, y, **staged)
+    for (rows, columns), run in kernel.sample(x, y, tiles=[(3, 5)], **staged):
+        np.testing.assert_array_equal(run.d, whole.d[rows, columns])
+        assert run.tensor_scales == whole.tensor_scales
+    ins = unit(*FP8_90)
+    kernel, (a, b, _) = Kernel(ins), operands(ins, 200, 100, 256)
+    schedule = Promote(128, np.random.default_rng(7).random((200, 2)).astype(np.float32), np.ones((2, 1), np.float32))
+    want = emulator.matmul(a, b, on=ins, schedule=schedule)
+    for (rows, columns), run in kernel.sample(a, b, tiles=[(1, 1)], schedule=schedule):
+        np.testing.assert_array_equal(run.d, want[rows, columns])
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------------------
@@ -278,6 +290,7 @@ REFUSED = [
     (lambda: Kernel(unit(*NVF4_120), tile=(64, 64, 32)), "takes multiples of"),
     (lambda: Kernel(unit(*MXF8_120), tile=(64, 64, 32), swizzle="32B"), "K is a multiple of 128"),
     (lambda: Kernel(unit(*F16))(A, B.astype(np.float32)), "b is float32"),
+    (lambda: Kernel(unit("sm_80", "mma.m16n8k16.f16.f16.f16.f16"))(A, B, alpha=2), "accumulates in float16; schedules"),
     (lambda: Kernel(unit(*F16))(A[None], B), "a kernel takes .M, K. and .K, N."),
     (lambda: Kernel(unit(*F16))(A, B, scale_a=A), "scale_a is given; .* has no scales"),
     (lambda: Kernel(unit(*NVF4_120))(A, B), "scale_a is missing; .* needs one float8_ue4m3 per 16"),
