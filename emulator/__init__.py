@@ -1,5 +1,8 @@
 """Accelerator number hardware, bit for bit: number formats, and matrix units instruction by instruction."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import arithmetic, exact, golden
 from .blocks import BLOCKS, BlockArray, BlockFormat
 from .compare import Comparison, compare
@@ -18,22 +21,41 @@ from .errors import (
 )
 from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, Table, number_format
-from .fragments import Fragment, copy_fragment, fragment
 from .instructions import ARCHS, find, table
-from .kernels import Kernel, Run
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
 from .quantize import SCHEMES, quantize
 from .rounding import Policy
-from .shared import SharedMemory, swizzle
-from .staging import Stage, Staged, stage
-from .trace import Trace
 from .unit import Unit, instruction
+
+if TYPE_CHECKING:
+    from .fragments import Fragment, copy_fragment, fragment
+    from .judge import Verdict, check_kernel
+    from .kernels import Kernel, Run
+    from .shared import SharedMemory, swizzle
+    from .staging import Stage, Staged, stage
+    from .trace import Trace
 
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
            "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
            "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run", "Schedule",
            "SharedMemory", "SplitK", "Stage", "Staged", "Table", "Trace", "Unit", "UnitDiff", "UnknownFormat",
-           "UnknownInstruction", "arithmetic", "compare", "convert", "copy_fragment", "define", "differences", "exact",
-           "explain", "find", "fragment", "golden", "instruction", "load_unit", "matmul", "number_format", "quantize",
-           "row_of", "stage", "swizzle", "table", "unit_diff"]
+           "UnknownInstruction", "Verdict", "arithmetic", "check_kernel", "compare", "convert", "copy_fragment",
+           "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction", "load_unit",
+           "matmul", "number_format", "quantize", "row_of", "stage", "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"
+
+# Rooms that most programs never enter, and their names here: imported when one is first used.
+_LATER = {"fragments": "Fragment copy_fragment fragment",
+          "judge": "Verdict check_kernel",
+          "kernels": "Kernel Run",
+          "shared": "SharedMemory swizzle",
+          "staging": "Stage Staged stage",
+          "trace": "Trace"}
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _LATER.items():
+        if name == room or name in names.split():
+            module = importlib.import_module(f".{room}", __name__)
+            return module if name == room else getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,8 @@ At the public boundary arrays are typed (float16, ml_dtypes.bfloat16, ...); insi
 from __future__ import annotations
 
 import functools
+import sys
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -79,6 +81,34 @@ def from_codes(x: np.ndarray, fmt: Format) -> np.ndarray:
     """The typed array of the codes `x`; codes themselves where numpy and ml_dtypes have no such type."""
     carrier = carriers(fmt)[0]
     return x.astype(f"u{carrier.itemsize}", copy=False).view(carrier)
+
+
+def as_numpy(x: Any) -> np.ndarray:
+    """Any array as a numpy or ml_dtypes array with the same bits: numpy's own, torch tensors (bfloat16, FP8, E8M0 and
+    packed FP4, of which two lie in each byte, among them), and what speaks DLPack or numpy's protocols.
+
+    Raises BadOperand for what does none of it.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(x, torch.Tensor):
+        found = x.detach().cpu().contiguous()
+        name = str(found.dtype).removeprefix("torch.")
+        same = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(found.element_size())
+        if name == "float4_e2m1fn_x2":
+            return unpack(found.view(torch.uint8).numpy(), 4).view(ml_dtypes.float4_e2m1fn)
+        dtype = getattr(ml_dtypes, name, None) or getattr(np, name, None)
+        if same is None or dtype is None:
+            raise BadOperand(f"a torch tensor of {found.dtype}; no numpy or ml_dtypes type has its bits")
+        return found.view(same).numpy().view(dtype)
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+        return np.asarray(x)
+    try:
+        return np.from_dlpack(x)
+    except (TypeError, RuntimeError, BufferError):          # a type DLPack has and numpy has not, or another device
+        found = np.asarray(x.get() if hasattr(x, "get") else x)
+        if found.dtype == object:
+            raise BadOperand(f"{type(x).__name__} is no array that numpy can read; copy it to the host first") from None
+        return found
 
 
 def pack(x: object, bits: int | None = None) -> np.ndarray:
