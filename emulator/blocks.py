@@ -257,7 +257,7 @@ def _gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
     short = [(0, n * b - m) for n, b, m in zip(grid[len(lead):], block, moved.shape[len(lead):])]
     if any(pad for _, pad in short):
         moved = np.pad(moved, [(0, 0)] * len(lead) + short)
-    split = moved.reshape(*lead, *(size for pair in zip(grid[len(lead):], block) for size in pair))
+    split = moved.reshape((*lead, *(size for pair in zip(grid[len(lead):], block) for size in pair)))
     order = [*range(len(lead)), *range(len(lead), split.ndim, 2), *range(len(lead) + 1, split.ndim, 2)]
     return np.ascontiguousarray(split.transpose(order) if k > 1 else split).reshape(math.prod(grid), math.prod(block))
 
@@ -266,9 +266,9 @@ def _scatter(y: Array, shape: tuple[int, ...], axes: tuple[int, ...], block: tup
     """Back from (blocks, elements of a block) to an array of that shape."""
     grid, k = _scale_shape(shape, axes, block), len(axes)
     lead = len(grid) - k
-    split = y.reshape(*grid, *block)
+    split = y.reshape((*grid, *block))
     order = [*range(lead), *(a for i in range(k) for a in (lead + i, lead + k + i))]
-    whole = split.transpose(order).reshape(*grid[:lead], *(n * b for n, b in zip(grid[lead:], block)))
+    whole = split.transpose(order).reshape((*grid[:lead], *(n * b for n, b in zip(grid[lead:], block))))
     edges: tuple[Any, ...] = (..., *(slice(shape[a]) for a in axes))
     return whole[edges].transpose(_back(axes, len(shape)))
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from .blocks import BLOCKS
 from .errors import UnknownFormat
+from .integers import INTEGERS
 
 __all__ = ["SCHEMES", "quantize"]
 
 # Every scheme has .quantize(x, **options); every result has .dequantize(dtype=np.float32).
-SCHEMES: dict[str, Any] = {**BLOCKS}
+SCHEMES: dict[str, Any] = {**BLOCKS, **INTEGERS}
 
 
 def quantize(x: Any, scheme: str, **options: Any) -> Any:
