@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from .staging import Stage, Staged, stage
     from .trace import Trace
 
-__all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "TYPE_CHECKING", "Any", "BadGolden",
-           "BadOperand", "BadUnit", "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError",
-           "EngineUnavailable", "Explanation", "Float", "Integer", "Mismatch", "Policy", "Promote", "Report",
-           "Schedule", "SplitK", "Table", "Unit", "UnitDiff", "UnknownFormat", "UnknownInstruction", "arithmetic",
-           "compare", "convert", "define", "differences", "exact", "explain", "find", "golden", "instruction",
-           "integers", "load_unit", "matmul", "number_format", "quantize", "row_of", "table", "unit_diff"]
+__all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
+           "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
+           "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run", "Schedule",
+           "SharedMemory", "SplitK", "Stage", "Staged", "Table", "Trace", "Unit", "UnitDiff", "UnknownFormat",
+           "UnknownInstruction", "Verdict", "arithmetic", "check_kernel", "compare", "convert", "copy_fragment",
+           "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction", "integers",
+           "load_unit", "matmul", "number_format", "quantize", "row_of", "stage", "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"
 
 # Rooms that most programs never enter, and their names here: imported when one is first used.
