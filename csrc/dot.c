@@ -433,6 +433,8 @@ int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k,
         return x86_dots(row, batch, m, n, k, a, b, c, d);
     case EMU_METHOD_EXACT_SUMS: case EMU_METHOD_FLUSHED_PAIRS: case EMU_METHOD_CUT_THEN_FLOOR: case EMU_METHOD_EVEN_AND_ODD:
         return amd_dots(row, batch, m, n, k, a, b, c, d);
+    case EMU_METHOD_DIGIT_CHAIN: case EMU_METHOD_SUM_THEN_C:
+        return gaudi_dots(row, batch, m, n, k, a, b, c, d);
     }
     job j;
     int status = check(&j, row, k);

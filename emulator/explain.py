@@ -152,6 +152,8 @@ def _labels(ins: Instruction) -> list[list[str]]:
         return [step for ks, c in zip(groups, after) for step in (ks, ["products", c])]
     if ins.method == "even_and_odd":
         return [step for ks, c in zip(groups, after) for step in (ks[::2], ks[1::2], ["even", "odd"], ["products", c])]
+    if ins.method in ("digit_chain", "sum_then_c"):
+        return []                                       # products of digits: several a k
     return [[*ks, c] for ks, c in zip(groups, after)]
 
 

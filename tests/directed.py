@@ -55,10 +55,13 @@ def vector(row: Instruction, why: str, want: int, products: dict = {}, c: int = 
 def directed(row: Instruction) -> list[Vector]:
     """All directed vectors of a row."""
     import directed_amd
+    import directed_gaudi
     import directed_x86
 
     if not isinstance(row.d, Float):
         return [*_integers(row)]
+    if row.arch.startswith("gaudi"):
+        return [*directed_gaudi.vectors(row)]
     if row.arch.startswith("gfx") and row.d.bits == 32:
         return [*directed_amd.vectors(row)]
     if row.k == 1:

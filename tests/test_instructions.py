@@ -79,7 +79,8 @@ def test_shapes_and_scales_hang_together():
     for row in rows():
         assert (row.block > 0) == (row.scale is not None) and (not row.block or row.k % row.block == 0), row
         assert (row.adder is not None) == (row.method in (
-            "chain", "exact_groups", "fp8_through_f16", "exact_sums", "flushed_pairs", "cut_then_floor", "even_and_odd")), row
+            "chain", "exact_groups", "fp8_through_f16", "exact_sums", "flushed_pairs", "cut_then_floor", "even_and_odd",
+            "digit_chain", "sum_then_c")), row
         assert row.n in legal_n(row) or row.n == 0
 
 
@@ -109,6 +110,13 @@ def test_shapes_and_scales_hang_together():
     ("gfx942", "v_mfma_f32_32x32x8_f16", 8, 24, -126, "rne", 23),
     ("gfx942", "v_mfma_f32_16x16x8_xf32", 4, 24, -126, "rne", 23),
     ("gfx942", "v_mfma_f32_16x16x32_fp8_bf8", 16, 24, -126, "rne", 23),
+    ("gaudi3", "mme.fp32.bf16", 8, 24, -132, "rz", 23),                 # fs_fma: N8_K4, N2_K4, N1_K4 and so on
+    ("gaudi3", "mme.fp32.fp8_143.fp8_152", 8, 24, -132, "rz", 23),
+    ("gaudi3", "mme.fp32.fp16.fp16", 2, 24, -132, "rz", 23),
+    ("gaudi3", "mme.fp32.fp32.fp32", 1, 24, -132, "rz", 23),
+    ("gaudi2", "mme.fp32.tf32", 4, 46, -126, "rne", 23),
+    ("gaudi2", "mme.fp32.fp8_152", 16, 24, -126, "rne", 23),
+    ("gaudi2", "mme.fp32.fp32", 2, 46, -126, "rne", 23),
 ])
 def test_derived_columns(arch, name, terms, frac, floor, rounding, precision):
     row = find(arch, name)
@@ -120,7 +128,7 @@ def test_adders_hold_their_own_widest_sum():
     for row in rows():
         if row.method == "exact_groups":
             assert row.terms * 16 * 6 * 6 * 1.875 ** 2 + 2 < 2 ** row.adder.carry, row     # E2M1 reaches 6, UE4M3 1.875
-        elif row.method in ("chain", "fp8_through_f16"):
+        elif row.method in ("chain", "fp8_through_f16", "digit_chain"):
             product = (2 - 2.0 ** -row.a.frac_bits) * (2 - 2.0 ** -row.b.frac_bits)
             assert row.terms * product + 2 < 2 ** row.adder.carry, row
     assert len(ADDERS) == 6
@@ -179,6 +187,7 @@ def test_the_public_face():
     ("mi355x", "v_mfma_f32_16x16x32_f16", "nobody has published how many products it sums at once"),
     ("gfx90a", "v_mfma_f32_16x16x32_fp8_fp8", "gfx90a has no v_mfma_f32_16x16x32_fp8_fp8; it exists on gfx942. gfx90a takes"),
     ("gfx942", "v_smfmac_f32_16x16x32_f16", "sparse forms are not modelled"),
+    ("gaudi", "mme.fp32.bf16", "'gaudi' is not modelled: Intel's model of it"),
     ("gfx999", "v_mfma", "architecture 'gfx999' is not modelled; the architectures are sm_70, sm_75"),
     ("sm_90", "", "sm_90 has no ''; no architecture has it"),
 ])

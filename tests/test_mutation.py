@@ -23,7 +23,8 @@ UNPINNED = Path(__file__).with_name("unpinned.txt")
 METHOD_STEP = {"chain": "fp8_through_f16", "fp8_through_f16": "chain", "exact_groups": "chain", "simt_f32": "fma_chain",
                "simt_f16": "simt_f32", "fma_chain": "simt_f32", "xor_popc": "and_popc", "and_popc": "xor_popc",
                "integer": "and_popc", "exact_sums": "flushed_pairs", "flushed_pairs": "exact_sums",
-               "cut_then_floor": "even_and_odd", "even_and_odd": "cut_then_floor", "two_chains": "odd_then_even", "odd_then_even": "two_chains"}
+               "cut_then_floor": "even_and_odd", "even_and_odd": "cut_then_floor",
+               "digit_chain": "sum_then_c", "sum_then_c": "digit_chain", "two_chains": "odd_then_even", "odd_then_even": "two_chains"}
 
 
 def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
@@ -35,7 +36,8 @@ def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
                                ("carry", (row.adder.carry - 1, row.adder.carry + 1) if frac else (row.adder.carry,) * 2)):
             for name, value in zip((f"{column}-", f"{column}+"), values):
                 moved = replace(row, adder=replace(row.adder, **{column: value}))
-                unused = column == "bus" and row.method in ("exact_groups", "fp8_through_f16")     # they count for themselves
+                unused = (column == "bus" and row.method in ("exact_groups", "fp8_through_f16")        # they count for themselves
+                          or column == "carry" and row.method == "sum_then_c" or not moved.terms)
                 if not unused and (moved.terms, moved.floor, moved.adder.frac) != (row.terms, row.floor, row.adder.frac):
                     yield name, moved
     if row.method not in ("xor_popc", "and_popc", "integer", "simt_f32", "simt_f16", "two_chains", "odd_then_even"):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import BadOperand
-from . import amd, nvidia, x86
+from . import amd, gaudi, nvidia, x86
 from .defined import composed
 from .numbers import NAN, ONE, ZERO, Number, add, convert, decode, divide, encode, fma, multiply, settle, square_root
 from .steps import Addend, Step, fused_sum
@@ -29,7 +29,7 @@ __all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "
            "divide", "dot", "encode", "fma", "fused_sum", "method", "multiply", "settle", "square_root"]
 
 # How a row composes its K: each a function (ins, a, b, c, scale_a, scale_b, trace) -> code of D, on Numbers.
-METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS, **amd.METHODS}
+METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS, **amd.METHODS, **gaudi.METHODS}
 
 
 def method(ins: Instruction) -> Callable[..., int]:

@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 
 from ..errors import UnknownInstruction
-from . import amd, nvidia, x86
+from . import amd, gaudi, nvidia, x86
 from .nvidia import ADDERS, legal_n
 from .row import SOURCES, Adder, Instruction, generic, golden_root
 
@@ -21,7 +21,7 @@ __all__ = ["ADDERS", "ARCHS", "SOURCES", "Adder", "Instruction", "find", "generi
 
 # A vendor's module has ARCHS (architecture: its name and aliases), NOT_MODELLED (architecture: why), rows(arch), and
 # canonical(arch, name), which brings a spelling of an instruction's name to the table's.
-_VENDORS = (nvidia, x86, amd)
+_VENDORS = (nvidia, x86, amd, gaudi)
 _VENDOR: dict[str, ModuleType] = {arch: vendor for vendor in _VENDORS for arch in vendor.ARCHS}
 ARCHS: dict[str, tuple[str, str]] = {arch: vendor.ARCHS[arch] for arch, vendor in _VENDOR.items()}
 _ALIASES = {alias: arch for arch, (_, aliases) in ARCHS.items() for alias in aliases.split()}

@@ -25,6 +25,7 @@ SOURCES = {
     "FTTN": "Li et al. 2024, FTTN, arXiv 2403.00232",
     "ROCM": "AMD ROCm documentation (MIOpen): MI200 MFMA behaviour, F16 and BF16 subnormals are flushed",
     "CDNA": "AMD instruction set manuals of MI100 (CDNA1), MI200 (CDNA2) and MI300 (CDNA3)",
+    "GAUDI": "Intel's own model of the MME: HabanaAI/Intel_Gaudi3_Software at e6cef1c, coral-sim and mme_reference",
     "EMU": "mmaemu 0.1.0, RTX 4060 and H100 PCIe",
     "SDM": "Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and Instruction Set Extensions",
     "THOR": "public Jetson Thor report: BF16 K16 and MXFP8 K32 keep 25 fraction bits",
