@@ -573,6 +573,55 @@ def generate(checkpoint: Path, length: int, prompt: str, temperature: float, see
     click.echo()
 
 
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+_out = click.option("--out", required=True, type=_path, metavar="FILE", help="A .svg or .png file to write.")
+
+
+@main.group()
+def plot() -> None:
+    """Draw a picture and save it as SVG or PNG."""
+
+
+@plot.command("fragment")
+@click.argument("arch")
+@click.argument("name", metavar="INSTRUCTION")
+@click.option("--operand", default="a", show_default=True, type=click.Choice("a b c d scale_a scale_b".split()))
+@_out
+def plot_fragment(arch: str, name: str, operand: str, out: Path) -> None:
+    """Which lane and register holds each element (as the command fragments tells it)."""
+    from .plots import draw_fragment, save
+
+    save(draw_fragment(_fragment(arch, name, operand)), out)
+
+
+@plot.command("swizzle")
+@click.argument("mode")
+@_out
+def plot_swizzle(mode: str, out: Path) -> None:
+    """Where swizzle MODE (none, 32B, 64B, 128B ...) puts the bytes of 128-byte rows."""
+    from .plots import draw_swizzle, save
+
+    save(draw_swizzle(mode), out)
+
+
+@plot.command("banks")
+@click.option("--stride", default=128, show_default=True, metavar="BYTES", help="From one lane's address to the next.")
+@click.option("--width", default="16", show_default=True, type=click.Choice(["1", "2", "4", "8", "16"]),
+              help="Bytes that each lane moves; ldmatrix: 16.")
+@click.option("--swizzle", "mode", default="none", show_default=True, metavar="MODE")
+@_out
+def plot_banks(stride: int, width: str, mode: str, out: Path) -> None:
+    """Which banks 32 lanes use at a stride, and the conflicts: ldmatrix.x4 of rows of 128 bytes, unless told."""
+    import numpy as np
+
+    from .plots import draw_banks, save
+    from .shared import swizzle
+
+    at = swizzle(stride * np.arange(32), mode)
+    save(draw_banks(at, int(width), f"32 lanes, {stride} bytes apart, swizzle {mode}"), out)
+
+
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
