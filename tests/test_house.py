@@ -22,8 +22,7 @@ ROOMS = """errors rounding formats exact instructions record engine_c engine_num
            engine_numba_x86 engine_numba_amd engine_numba_gaudi
            engine_numba_convert noise engines arrays cases show convert arithmetic
            blocks integers quantize compare explain unit define differ matmul judge sm fragments shared staging
-           trace kernels golden x86 live
-           matlab nn cli __main__""".split()
+           trace kernels plots golden x86 live matlab nn cli __main__""".split()
 
 
 def imports(path: Path) -> set[str]:
