@@ -22,7 +22,7 @@ from .errors import (
 from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, Table, number_format
 from .instructions import ARCHS, find, table
-from .matmul import IN_ORDER, Promote, Schedule, SplitK, matmul
+from .matmul import IN_ORDER, Promote, Schedule, SplitK, StreamK, matmul
 from .quantize import SCHEMES, quantize
 from .rounding import Policy
 from .unit import Unit, instruction
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
            "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
            "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run", "Schedule",
-           "SharedMemory", "SplitK", "Stage", "Staged", "Table", "Trace", "Unit", "UnitDiff", "UnknownFormat",
-           "UnknownInstruction", "Verdict", "arithmetic", "check_kernel", "compare", "convert", "copy_fragment",
-           "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction", "integers",
-           "load_unit", "matmul", "number_format", "quantize", "row_of", "stage", "swizzle", "table", "unit_diff"]
+           "SharedMemory", "SplitK", "Stage", "Staged", "StreamK", "Table", "Trace", "Unit", "UnitDiff",
+           "UnknownFormat", "UnknownInstruction", "Verdict", "arithmetic", "check_kernel", "compare", "convert",
+           "copy_fragment", "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
+           "integers", "load_unit", "matmul", "number_format", "quantize", "row_of", "stage", "swizzle", "table",
+           "unit_diff"]
 __version__ = "0.1.0"
 
 # Rooms that most programs never enter, and their names here: imported when one is first used.

@@ -232,7 +232,8 @@ class _Job:
             if plain:
                 chain(0, given["a"].shape[1])
             else:
-                schedule.run(chain, epilogue(start, (1, 1), self.alpha, self.beta, self.out), given["a"].shape[1], on.k)
+                schedule.run(chain, epilogue(start, (1, 1), self.alpha, self.beta, self.out),
+                             (1, 1, given["a"].shape[1]), on.k)
         for count, (lo, hi, found) in enumerate(parts):
             if count < _TOLD or count == len(parts) - 1:
                 k = "k" if how.order is None else "places (in the order taken)"

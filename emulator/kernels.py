@@ -21,7 +21,7 @@ import numpy as np
 from . import arrays, sm
 from .errors import BadOperand
 from .fragments import Fragment, fragment
-from .matmul import IN_ORDER, Promote, Schedule, SplitK, epilogue, matmul, product_shape
+from .matmul import IN_ORDER, Promote, Schedule, SplitK, StreamK, epilogue, matmul, product_shape
 from .shared import (
     SWIZZLES,
     Access,
@@ -214,6 +214,8 @@ class Kernel:
         A tensor scale of two levels is of the whole operand, and Run.tensor_scales has it: alpha is not touched.
         What a tile has beyond M, N and K reads as zero; instructions wholly beyond K are not issued. Raises BadOperand.
         """
+        if isinstance(schedule, StreamK):
+            raise BadOperand(f"{schedule}: a thread block here has one output tile; matmul(schedule=) runs it")
         plain = schedule is IN_ORDER and alpha is None and beta is None and out is None
         on, trace = self.on, Trace(self.on, self.tile, self.occupancy)
         if not plain and on.d.name != "float32":
@@ -231,7 +233,7 @@ class Kernel:
             d = chain(0, rows_a.k)
         else:
             with np.errstate(all="ignore"):         # infinities and NaN are results here
-                d = schedule.run(chain, epilogue(c, shape, alpha, beta, out), rows_a.k, on.k)
+                d = schedule.run(chain, epilogue(c, shape, alpha, beta, out), (*shape, rows_a.k), on.k)
         trace.move("registers -> global", written * parts)
         return Run(d, trace, (rows_a.tensor_scale, rows_b.tensor_scale))
 

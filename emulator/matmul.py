@@ -2,14 +2,14 @@
 
 The order in which K is summed decides the bits. Inside one instruction it is the machine's; between instructions it is
 the kernel's, and here a Schedule. Sources: [CUTLASS] NVIDIA CUTLASS 3.9: gemm/kernel/gemm.h, reduction/kernel/
-reduce_split_k.h, epilogue/thread/linear_combination.h, gemm/collective/fp8_accumulation.hpp; [DeepGEMM]
-deepseek-ai/DeepGEMM: sm90_fp8_gemm_1d2d.cuh.
+reduce_split_k.h, epilogue/thread/linear_combination.h, gemm/collective/fp8_accumulation.hpp, gemm/kernel/
+sm90_tile_scheduler_stream_k.hpp; [DeepGEMM] deepseek-ai/DeepGEMM: sm90_fp8_gemm_1d2d.cuh.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,10 @@ from .errors import BadOperand
 from .formats import Float, number_format
 from .unit import Unit
 
-__all__ = ["IN_ORDER", "Promote", "Schedule", "SplitK", "matmul"]
+__all__ = ["IN_ORDER", "Promote", "Schedule", "SplitK", "StreamK", "matmul"]
 
 Array = np.ndarray
-Chain = Callable[[int, int], Array]                     # the sum over k in lo..hi-1 from zero, in float32
+Chain = Callable[..., Array]        # (lo, hi, at): the sum over k in lo..hi-1 from zero, in float32; at: an output tile
 Finish = Callable[[Array, Array | None], Array]         # the epilogue of a sum, with C or what was written before
 
 
@@ -35,9 +35,10 @@ Finish = Callable[[Array, Array | None], Array]         # the epilogue of a sum,
 class Schedule:
     """In which order K is summed. This one: one chain of instructions over ascending k, as most kernels do."""
 
-    def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
-        """The result, from a mainloop over parts of K, of which an instruction takes `step`, and an epilogue."""
-        return finish(chain(0, k), None)
+    def run(self, chain: Chain, finish: Finish, shape: tuple[int, ...], step: int) -> Array:
+        """The result (..., M, N) of shape (..., M, N, K), from a mainloop over parts of K, of which an instruction
+        takes `step`, and an epilogue."""
+        return finish(chain(0, shape[-1]), None)
 
 
 IN_ORDER = Schedule()
@@ -56,8 +57,8 @@ class SplitK(Schedule):
     serial: bool = False
     tile: int | None = None
 
-    def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
-        tile = self.tile or step
+    def run(self, chain: Chain, finish: Finish, shape: tuple[int, ...], step: int) -> Array:
+        k, tile = shape[-1], self.tile or step
         if self.ways < 1 or tile < 1 or tile % step:
             raise BadOperand(f"{self}: ways must be at least 1, and tile a multiple of the instruction's k = {step}")
         sums = (chain(lo, hi) for lo, hi in ranges(k, math.ceil(math.ceil(k / tile) / self.ways) * tile))
@@ -69,6 +70,50 @@ class SplitK(Schedule):
         total = np.zeros((), np.float32)
         for part in sums:
             total = total + part
+        return finish(total, None)
+
+
+@dataclass(frozen=True)
+class StreamK(Schedule):
+    """The k tiles of all output tiles in one line, dealt out in `units` runs of equal length, the first ones one longer
+    where they do not come out even; a run ends inside an output tile and the next begins there [Osama et al. 2023,
+    arXiv 2301.03598; CUTLASS, its deterministic reduction].
+
+    Output tiles of tile = (m, n, k) elements, a batch after another, stand in line along n, or with `along_m` along m.
+    Only the first `shared` of them are dealt out so (default: all); each later one is one chain, as data-parallel tiles
+    are. In a tile that several runs meet, the first stores its sum and each next one adds its own in float32, in
+    ascending k. So the bits depend on where in the product a tile stands. One epilogue follows.
+    """
+
+    units: int
+    tile: tuple[int, int, int] = (128, 128, 64)
+    shared: int | None = None
+    along_m: bool = False
+
+    def cuts(self, shape: tuple[int, ...], step: int) -> Iterator[tuple[tuple, list[int]]]:
+        """Each output tile, as an index into (..., M, N), and the k at which its parts begin and the last one ends."""
+        *batch, m, n, k = shape
+        if self.units < 1 or min(self.tile) < 1 or self.tile[2] % step or (self.shared or 0) < 0:
+            raise BadOperand(f"{self}: units and tile must be at least 1, shared at least 0, and the k of a tile a "
+                             f"multiple of the instruction's k = {step}")
+        down, across = ([slice(*part) for part in ranges(size, of)] for size, of in zip((m, n), self.tile))
+        order = [(i, j) for j in across for i in down] if self.along_m else [(i, j) for i in down for j in across]
+        tiles = [(*lead, *tile) for lead in np.ndindex(*batch) for tile in order]
+        shared = len(tiles) if self.shared is None else min(self.shared, len(tiles))
+        depth = max(1, math.ceil(k / self.tile[2]))
+        size, longer = divmod(shared * depth, self.units)
+        starts = {unit * size + min(unit, longer) for unit in range(self.units)}
+        for i, tile in enumerate(tiles):
+            inside = [x for x in range(1, depth) if i < shared and i * depth + x in starts]
+            yield tile, [0, *(x * self.tile[2] for x in inside), k]
+
+    def run(self, chain: Chain, finish: Finish, shape: tuple[int, ...], step: int) -> Array:
+        total = np.empty(shape[:-1], np.float32)
+        for at, cuts in self.cuts(shape, step):
+            sums = (chain(lo, hi, at) for lo, hi in zip(cuts, cuts[1:]))
+            total[at] = next(sums)
+            for part in sums:
+                total[at] += part
         return finish(total, None)
 
 
@@ -86,10 +131,10 @@ class Promote(Schedule):
     scale_b: Any = None
     joined: bool = False
 
-    def run(self, chain: Chain, finish: Finish, k: int, step: int) -> Array:
+    def run(self, chain: Chain, finish: Finish, shape: tuple[int, ...], step: int) -> Array:
         if self.every < 1 or self.every % step:
             raise BadOperand(f"Promote: every is {self.every}; it takes a multiple of the instruction's k = {step}")
-        parts = ranges(k, self.every)
+        parts = ranges(shape[-1], self.every)
         a, b = self._scales("scale_a", -1, len(parts)), self._scales("scale_b", -2, len(parts))
         main = np.zeros((), np.float32)
         for i, (lo, hi) in enumerate(parts):
@@ -159,17 +204,25 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
     a, b, start, scale_a, scale_b = on.operands(a, b, c if plain else None, scale_a, scale_b)
     shape = product_shape(on, a, b, start, scale_a, scale_b)
 
-    def chain(lo: int, hi: int) -> Array:
-        d = np.empty(shape, on.d.code_dtype)
-        over = slice(lo // on.block, math.ceil(hi / on.block)) if on.block else slice(0)
-        scales = (None, None) if scale_a is None else (scale_a[..., over], scale_b[..., over, :])
-        on.fill((a[..., lo:hi], b[..., lo:hi, :], start, *scales), d, engine, threads)
+    def chain(lo: int, hi: int, at: tuple = np.s_[:, :]) -> Array:
+        *lead, rows, columns = at
+        over, blocks = slice(lo, hi), slice(lo // on.block, math.ceil(hi / on.block)) if on.block else slice(0)
+        cuts = (rows, over), (over, columns), (rows, columns), (rows, blocks), (blocks, columns)
+
+        def part(x: Array | None, cut: tuple) -> Any:
+            whole = np.broadcast_to(x, shape[:-2] + x.shape[-2:])[tuple(lead)] if x is not None and lead else x
+            return None if whole is None else whole[(..., *cut)]
+
+        given = tuple(part(x, cut) for x, cut in zip((a, b, start, scale_a, scale_b), cuts))
+        batch = () if lead else shape[:-2]
+        d = np.empty((*batch, given[0].shape[-2], given[1].shape[-1]), on.d.code_dtype)
+        on.fill(given, d, engine, threads)
         return arrays.from_codes(d, on.d)
 
     if plain:
         return chain(0, a.shape[-1])
     with np.errstate(all="ignore"):         # infinities and NaN are results here
-        return schedule.run(chain, epilogue(c, shape, alpha, beta, out), a.shape[-1], on.k)
+        return schedule.run(chain, epilogue(c, shape, alpha, beta, out), (*shape, a.shape[-1]), on.k)
 
 
 def product_shape(on: Unit, a: Array, b: Array, c: Array | None, scale_a: Array | None, scale_b: Array | None) -> tuple:

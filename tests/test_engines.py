@@ -21,6 +21,7 @@ from emulator.instructions import Adder, Instruction, find
 pytestmark = pytest.mark.sanitize
 no_c = pytest.mark.skipif(not engine_c.available(), reason=f"no C engine: {engine_c.why_not()}")
 engines = pytest.mark.parametrize("engine", ["numba", pytest.param("c", marks=no_c)])
+ISAS = ("portable", "avx2", "avx512", "avx512fp16")     # the last one last: after a test, all is allowed again
 
 
 class Operands(NamedTuple):
@@ -112,6 +113,17 @@ def test_every_arithmetic_on_generated_cases(row, engine):
     for kind, tiles in (("uniform", 2), ("cases", 13)):
         operands, want = judged(row, kind, tiles, seed=1)
         check(row, operands, run(engine, row, operands), want)
+        for isa in ISAS if engine == "c" else ():
+            engine_c.limit_isa(isa)
+            check(row, operands, product(row, operands), want)
+
+
+def product(row: Instruction, operands: Operands) -> np.ndarray:
+    """What the kernels for whole products make of it, on the instruction set that is allowed."""
+    d = np.full(operands.c.shape, 0xA5, row.d.code_dtype)
+    a, b, c, scale_a, scale_b = operands
+    engine_c.product(row, a, b.swapaxes(1, 2), c, scale_a, None if scale_b is None else scale_b.swapaxes(1, 2), d)
+    return d
 
 
 @engines

