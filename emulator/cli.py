@@ -573,6 +573,59 @@ def generate(checkpoint: Path, length: int, prompt: str, temperature: float, see
     click.echo()
 
 
+# --- kernels ---------------------------------------------------------------------------------------------------------
+
+@main.command()
+@click.argument("arch")
+@click.argument("name", metavar="INSTRUCTION")
+@click.option("--shape", nargs=3, default=(1024, 1024, 1024), show_default=True, metavar="M N K", type=int)
+@click.option("--tile", nargs=3, default=(0, 0, 0), metavar="M N K", type=int, help="Of a thread block.")
+@click.option("--warps", nargs=2, default=(0, 0), metavar="M N", type=int, help="Across a thread block's M and N.")
+@click.option("--swizzle", default="128B", show_default=True, metavar="MODE", help="none, 32B, 64B, 128B ...")
+@click.option("--read-swizzle", metavar="MODE", help="What the reading side believes it is.")
+@click.option("--stages", default=2, show_default=True, metavar="N", help="Buffers of the pipeline.")
+@click.option("--pad", default=0, show_default=True, metavar="BYTES", help="After each row, without a swizzle.")
+@click.option("--major-b", default="K", show_default=True, type=click.Choice(["K", "MN"]), help="How B lies in memory.")
+@click.option("--promote", metavar="K", type=int, help="Add the sums up in float32 after every so many k.")
+@click.option("--seed", default=0, show_default=True, metavar="N")
+def kernel(arch: str, name: str, shape: tuple[int, int, int], promote: int | None, seed: int, **choices: Any) -> None:
+    """Run a tiled GEMM on random operands through shared memory and registers, and say what it moved.
+
+    Exit status 1 if its bits are not those of matmul, as with another swizzle on the reading side.
+    """
+    import numpy as np
+
+    from . import arrays
+    from .compare import compare
+    from .convert import convert
+    from .formats import Integer
+    from .kernels import Kernel
+    from .matmul import IN_ORDER, Promote, matmul
+    from .unit import instruction
+
+    ins = instruction(arch, name)
+    run, (m, n, k), rng = Kernel(ins, **choices), shape, np.random.default_rng(seed)
+    schedule = Promote(promote) if promote else IN_ORDER
+
+    def numbers(fmt: Any, *shape: int) -> Any:
+        if isinstance(fmt, Integer):
+            return arrays.from_codes(rng.integers(0, 1 << fmt.bits, shape, np.uint64).astype(fmt.code_dtype), fmt)
+        x = rng.standard_normal(shape)
+        return convert(x if fmt.signed else abs(x), fmt, profile="cuda")
+
+    given: dict[str, Any] = {"schedule": schedule}
+    if ins.block:
+        blocks = -(-k // ins.block)
+        given |= {"scale_a": numbers(ins.scale, m, blocks), "scale_b": numbers(ins.scale, blocks, n)}
+    a, b = numbers(ins.a, m, k), numbers(ins.b, k, n)
+    found = run(a, b, **given)
+    click.echo(str(found.trace))
+    judged = compare(found.d, matmul(a, b, on=ins, **given))
+    click.echo("the bits are those of matmul" if judged.equal else str(judged))
+    if not judged.equal:
+        raise SystemExit(1)
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 _out = click.option("--out", required=True, type=_path, metavar="FILE", help="A .svg or .png file to write.")

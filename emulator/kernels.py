@@ -112,6 +112,9 @@ class Kernel:
         if self.pad % 16 or self.pad < 0 or (self.pad and (self.family != "mma" or self.swizzle != "none")):
             raise BadOperand(f"pad is {self.pad}: a multiple of 16 bytes, for mma.sync without a swizzle")
         SharedMemory(self.shared_bytes, on.arch)
+        if self.threads > 1024 or self.occupancy.columns > 512:
+            raise BadOperand(f"{self.threads} threads and {self.occupancy.columns} columns of tensor memory; a thread "
+                             "block has at most 1024 and 512")
 
     # --- shape ---
 

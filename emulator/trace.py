@@ -96,9 +96,10 @@ class Trace:
         times, energy = self.times(), self.energy()
         bound = max(times, key=lambda name: times[name])
         lines = [f"{self.on}: {self.blocks:,} thread block{'s' * (self.blocks != 1)} of {m} x {n} x {k}"]
-        lines += [f"  {way:22} {count:>15,} bytes" for way, count in self.bytes.items()]
-        lines += [f"  {name:22} {count:>15,} issued" for name, count in self.instructions.items()]
-        lines += [f"  {name:22} {access.wavefronts:>15,} wavefronts, {access.conflicts:,} of them conflicts"
+        wide = max(map(len, (*self.bytes, *self.instructions, *self.shared)), default=0)
+        lines += [f"  {way:{wide}} {count:>15,} bytes" for way, count in self.bytes.items()]
+        lines += [f"  {name:{wide}} {count:>15,} issued" for name, count in self.instructions.items()]
+        lines += [f"  {name:{wide}} {access.wavefronts:>15,} wavefronts, {access.conflicts:,} of them conflicts"
                   for name, access in self.shared.items()]
         lines.append(f"  {self.occupancy}")
         lines.append(f"  roofline on {machine.product}: " + ", ".join(f"{name} {t * 1e6:,.2f} us" for name, t in

@@ -4,11 +4,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import emulator
-from emulator import BadOperand, Kernel, Promote, SplitK, Stage, arrays, cases, engine_c
+from emulator import BadOperand, Kernel, Promote, SplitK, Stage, arrays, cases, cli, engine_c
 from emulator.formats import Integer
 from emulator.fragments import fragment
 
@@ -31,7 +32,7 @@ KERNELS = [
     (TF32, {}, SplitK(5)), (TF32, {"tile": (128, 64, 64), "swizzle": "64B"}, None),
     (("sm_80", "mma.m16n8k8.f32.f16.f16.f32"), {"major_b": "MN"}, None),
     (("sm_75", "mma.m16n8k8.f16.f16.f16.f16"), {}, None), (("sm_75", "mma.m8n8k16.s32.s8.u8.s32"), {}, None),
-    (("sm_80", "mma.m16n8k64.s32.u4.s4.s32"), {}, None),
+    (("sm_80", "mma.m16n8k64.s32.u4.s4.s32"), {}, None), (("sm_80", "mma.m16n8k256.s32.b1.b1.s32.xor.popc"), {}, None),
     (("sm_89", "mma.m16n8k32.f32.e4m3.e5m2.f32"), {}, Promote(64)), (("sm_120", "mma.m16n8k32.f32.e4m3.e4m3.f32"), {}, None),
     (("sm_120", "mma.m16n8k32.kind::f8f6f4.f32.e2m1.e3m2.f32"), {}, None),
     (("sm_120", "mma.m16n8k32.kind::f8f6f4.f16.e2m3.e5m2.f16"), {"swizzle": "none", "pad": 48}, None),
@@ -272,6 +273,15 @@ def test_quantise_on_load():
     np.testing.assert_array_equal(run.d, emulator.matmul(*(emulator.convert(z, "bf16") for z in (x, y)), on=ins))
 
 
+def test_command_line():
+    run = lambda *words: CliRunner().invoke(cli.main, ["kernel", *words, "--shape", "64", "64", "128"])     # noqa: E731
+    done = run(*F16, "--swizzle", "none", "--tile", "64", "64", "64", "--warps", "1", "2")
+    assert done.exit_code == 0 and "the bits are those of matmul" in done.output and "roofline on A100" in done.output
+    assert run(*MXF4_120, "--shape", "64", "64", "256").exit_code == 0 and run(*FP8_90, "--promote", "64").exit_code == 0
+    wrong = run(*F16, "--read-swizzle", "64B")
+    assert wrong.exit_code == 1 and "elements of d differ (float32)" in wrong.output
+
+
 # --- refusals ------------------------------------------------------------------------------------------------------------
 
 A, B, _ = operands(emulator.instruction(*F16), 16, 8, 16)
@@ -284,6 +294,8 @@ REFUSED = [
     (lambda: Kernel(unit(*F16), tile=(128, 128, 48)), "is 96 bytes; swizzle 128B takes multiples of 128"),
     (lambda: Kernel(unit(*F16), swizzle="96B"), "swizzle '96B': kernels take none, 32B"),
     (lambda: Kernel(unit(*FP8_90), swizzle="128B_ATOM_32B")(*operands(unit(*FP8_90), 64, 64, 64)[:2]), "a wgmma descriptor with"),
+    (lambda: Kernel(unit(*F16), tile=(256, 256, 16), swizzle="32B", warps=(8, 8)), "2048 threads and 0 columns"),
+    (lambda: Kernel(unit("sm_100", "tcgen05.mma.m64n256k16.kind::f16.f32.f16.f16"), (192, 256, 64), stages=1), "1024 columns"),
     (lambda: Kernel(unit(*FP8_90), warps=(4, 1)), "one warpgroup for each 64 rows"),
     (lambda: Kernel(unit(*FP8_90), major_b="MN"), "MN where operands have 16 bits"),
     (lambda: Kernel(unit(*F16), pad=8), "a multiple of 16 bytes, for mma.sync without a swizzle"),
@@ -313,3 +325,14 @@ def test_kernels_at_full_size(name, choices, schedule):
     ins = unit(*name)
     a, b, scales = operands(ins, 1024, 1024, 1024)
     check(ins, Kernel(ins, **choices), a, b, scales, schedule)
+
+
+@pytest.mark.exhaustive
+def test_a_tile_of_a_model():
+    """4096 x 4096 x 14336, two thread blocks of each kernel."""
+    for name in (F16, FP8_90, NVF4_100):
+        ins = unit(*name)
+        a, b, scales = operands(ins, 4096, 4096, 14336)
+        for (rows, columns), run in Kernel(ins).sample(a, b, tiles=[(0, 3), (31, 31)], **scales):
+            cut = {"scale_a": scales["scale_a"][rows], "scale_b": scales["scale_b"][:, columns]} if scales else {}
+            np.testing.assert_array_equal(run.d, emulator.matmul(a[rows], b[:, columns], on=ins, **cut))
