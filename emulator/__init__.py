@@ -23,6 +23,7 @@ from .explain import Explanation, explain
 from .formats import FORMATS, Float, Integer, Table, number_format
 from .instructions import ARCHS, find, table
 from .matmul import IN_ORDER, Promote, Schedule, SplitK, StreamK, matmul
+from .probe import Finding, match, probe
 from .quantize import SCHEMES, quantize
 from .rounding import Policy
 from .unit import Unit, instruction
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
            "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
-           "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run", "Schedule",
-           "SharedMemory", "SplitK", "Stage", "Staged", "StreamK", "Table", "Trace", "Unit", "UnitDiff",
+           "Finding", "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run",
+           "Schedule", "SharedMemory", "SplitK", "Stage", "Staged", "StreamK", "Table", "Trace", "Unit", "UnitDiff",
            "UnknownFormat", "UnknownInstruction", "Verdict", "arithmetic", "check_kernel", "compare", "convert",
            "copy_fragment", "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
-           "integers", "load_unit", "matmul", "number_format", "quantize", "row_of", "stage", "swizzle", "table",
-           "unit_diff"]
+           "integers", "load_unit", "match", "matmul", "number_format", "probe", "quantize", "row_of", "stage",
+           "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"
 
 # Rooms that most programs never enter, and their names here: imported when one is first used.

@@ -493,6 +493,35 @@ def diff_units(words: tuple[str, ...], tries: int, seed: int) -> None:
     raise SystemExit(0 if found.equal else 1)
 
 
+@main.command("probe")
+@click.argument("words", nargs=-1, required=True, metavar="{ARCH INSTRUCTION | FILE.toml | FOLDER}")
+@click.option("--arch", help="Of a folder only these rows.")
+@click.option("--only", default="", metavar="REGEX", help="Of a folder only instructions whose name matches.")
+def probe_unit(words: tuple[str, ...], arch: str | None, only: str) -> None:
+    """Find the row of a machine by its answers: a unit, as if it were unknown, or the captured vectors of a FOLDER.
+
+    A live machine is a function of yours: emulator.probe(dot, a=..., b=..., d=..., k=...).
+    """
+    import re
+
+    import numpy as np
+
+    from . import golden
+    from .probe import match, probe
+
+    if len(words) == 1 and not words[0].endswith(".toml"):
+        for found in (found for folder in golden.folders(Path(words[0])) for found in golden.read(folder)):
+            if arch in (None, found.arch) and re.search(only, found.instruction) and not found.unit.block:
+                vectors, formats = found.load(), {x: getattr(found.unit, x) for x in "abcd"}
+                a, b, c = (x for x in vectors.dots(np.arange(vectors.d.size))[:3] if x is not None)
+                click.echo(f"{found}\n{match(a, b, c, vectors.d.ravel(), **formats)}\n")
+        return
+    (unit,) = _units(words, 1)
+    if unit.block:
+        raise BadOperand(f"{unit} is block scaled; probe takes units without scales")
+    click.echo(str(probe(unit.dot_codes, a=unit.a, b=unit.b, c=unit.c, d=unit.d, k=unit.k)))
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 @main.command()

@@ -131,6 +131,7 @@ def row_of(ins: Instruction) -> dict[str, Any]:
     if isinstance(ins, Defined) and ins.groups:
         row |= {"order": [list(group) for group in ins.groups], "join": ins.join, "cut": ins.cut, "add": ins.rnd}
         del row["terms"]
+    row = {column: value for column, value in row.items() if value is not None}
     return {**row, "saturate": True} if ins.saturate else row
 
 
@@ -214,18 +215,19 @@ def _build(name: str, *, shape: str, a: Any, b: Any, d: Any, c: Any = None, scal
         raise refuse("d", str(d), "a format that has a NaN")
     if not integers and "exponent" in (a.specials, b.specials):
         raise refuse("a, b", f"{a}, {b}", "formats that have a zero, which fills what is missing of k")
-    groups = _groups(name, order, k, terms)
+    groups, given = _groups(name, order, k, terms), terms
     terms = max(map(len, groups))
     common: Any = {"arch": arch, "name": name, "m": m, "n": n, "k": k, "a": a, "b": b, "c": c, "d": d, "scale": scale,
                    "block": block, "saturate": saturate, "note": note}
-    if integers or (method is not None and frac is None):
+    if integers or (method is not None and frac is None and given is None):
         return Defined(**common, method=method, terms=terms, rounding=rounding, rnd=rounding)   # type: ignore[arg-type]
     if floor is not None and carry is not None and d.emin - carry != floor:
         raise BadUnit(f"{name}: floor is {floor} and carry {carry}; floor = {d.emin} - carry, so give one of them")
     carry = d.emin - floor if floor is not None else (4 * terms + 2).bit_length() if carry is None else carry
-    frac = _lossless(a, b, c, d, scale, d.emin - carry) if frac is None else frac
+    if frac is None and method is None:
+        frac = _lossless(a, b, c, d, scale, d.emin - carry)
     adder = Adder(name, terms * max(8, a.bits), frac, carry)
-    kept = min(frac, d.frac_bits if precision is None else precision, d.frac_bits)
+    kept = min(x for x in (frac, precision, d.frac_bits) if x is not None)
     sums: Any = {"adder": adder, "terms": terms, "floor": d.emin - carry, "precision": kept, "rounding": rounding,
                  "rnd": add}
     plain = groups == _groups(name, "ascending", k, terms) and join == "with" and cut == "rz"
