@@ -533,8 +533,10 @@ def probe_unit(words: tuple[str, ...], arch: str | None, only: str) -> None:
 @click.option("--checkpoint", metavar="FILE", type=_path, help="Where the run is kept, an .npz.")
 @click.option("--every", default=100, show_default=True, metavar="N", type=click.IntRange(1), help="Saves, in steps.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --checkpoint, as it was begun.")
+@click.option("--compare", "others", metavar="A,B,...", help="Train with several recipes instead, side by side.")
+@click.option("--out", metavar="FOLDER", type=_path, help="Where --compare writes its table and figure.")
 def train(task: str, recipe: str, arch: str | None, steps: int | None, seed: int, checkpoint: Path | None, every: int,
-          resume: bool) -> None:
+          resume: bool, others: str | None, out: Path | None) -> None:
     """Train a small network, every product of it on emulated instructions.
 
     digits: 8x8 handwritten digits, ReLU and cross entropy (digits-sigmoid: the classic network, squared error). text: a
@@ -542,6 +544,9 @@ def train(task: str, recipe: str, arch: str | None, steps: int | None, seed: int
     """
     from .nn import Run
 
+    if others:
+        _compare(task, others.split(","), out, arch=arch, steps=steps, seed=seed)
+        return
     if resume and not (checkpoint and checkpoint.exists()):
         raise BadOperand(f"--resume goes on with the run in --checkpoint FILE; {checkpoint or 'none was given'}"
                          + " is not there" * bool(checkpoint))
@@ -556,6 +561,36 @@ def train(task: str, recipe: str, arch: str | None, steps: int | None, seed: int
         raise click.ClickException(f"stopped at step {run.step} of {run.steps}" + (
             f"; go on with: emulator train {task} --checkpoint {checkpoint} --resume" if checkpoint else "")) from None
     click.echo(f"{run.name} {run.recipe.name} on {run.m.arch}: {_result(run)}; weights {run.digest()[:16]}")
+
+
+def _compare(task: str, recipes: list[str], out: Path | None, **choices: Any) -> None:
+    """Runs side by side, under one progress bar: a table on the screen, and with `out` there and beside it a figure."""
+    from importlib.util import find_spec
+
+    from tqdm import tqdm
+
+    from .nn import Run, compare, figure, table
+
+    if out and not find_spec("matplotlib"):
+        raise BadOperand("the figure needs matplotlib, which is not installed: pip install matplotlib (or this "
+                         "package's extra, train)")
+    for recipe in recipes:
+        Run(task, recipe, **choices)                            # refuses what it would refuse later
+    found = []
+    with tqdm(unit="step", leave=False, disable=None) as bar:
+        def advance(run: Run) -> float:
+            bar.set_description(run.recipe.name)
+            bar.update()
+            return run.advance()
+
+        for each in compare(task, recipes, advance=advance, **choices):
+            found.append(each)
+    text = table(found, "fp32" if "fp32" in recipes else recipes[0])
+    click.echo(text)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "compare.txt").write_text(text + "\n", encoding="utf-8")
+        figure(found, out / "compare.png", f"{task}, {len(found[0].losses)} steps")
 
 
 def _advance(run: Run, checkpoint: Path | None, every: int) -> None:
@@ -600,6 +635,27 @@ def generate(checkpoint: Path, length: int, prompt: str, temperature: float, see
     for letter in letters:
         click.echo(letter, nl=False)
     click.echo()
+
+
+@main.command()
+@click.argument("checkpoint", type=_path)
+@click.option("--knobs", metavar="STEPS", type=click.IntRange(1), help="Also train anew, one knob changed at a time.")
+def diagnose(checkpoint: Path, knobs: int | None) -> None:
+    """Where quantisation hurts in the network of CHECKPOINT: by layer, along the forward pass, and by knob."""
+    from .nn import Run, compare, depth, sensitivity, table
+    from .nn import knobs as changed
+
+    run = Run.load(checkpoint)
+    click.echo(f"{run.name} {run.recipe.name} on {run.m.arch}, step {run.step}\n"
+               f"{'layer':14} {'error of operands':>18} {'loss, this layer alone':>24}")
+    for name, error, cost in sensitivity(run):
+        click.echo(f"{name:14} {error:>18.2e} {cost:>+24.2e}")
+    click.echo("error of each product's result along the forward pass, attention included")
+    for name, error in depth(run):
+        click.echo(f"  {name:26} {error:.2e}")
+    if knobs:
+        found = list(compare(run.name, list(changed(run.recipe).values()), steps=knobs, seed=run.seed, arch=run.m.arch))
+        click.echo(table(found, found[0].recipe))
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Training on emulated instructions: gradients against PyTorch and finite differences, bits, checkpoints, recipes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -8,12 +10,40 @@ import emulator
 from emulator import engine_c
 from emulator.cli import main
 from emulator.errors import BadOperand, UnknownInstruction
-from emulator.nn import RECIPES, Gemm, Plain, Products, Recipe, Run, Scaled, Task, generate, layers, train, unit_for
-from emulator.nn.casts import Where
+from emulator.nn import (
+    MLP,
+    RECIPES,
+    SGD,
+    AdamW,
+    Blocks,
+    Counts,
+    Gemm,
+    Hadamard,
+    Integers,
+    Operand,
+    Plain,
+    Products,
+    Recipe,
+    Run,
+    Scaled,
+    StraightThrough,
+    Task,
+    TernaryNoise,
+    Transformer,
+    Where,
+    compare,
+    depth,
+    figure,
+    generate,
+    knobs,
+    layers,
+    sensitivity,
+    table,
+    train,
+    unit_for,
+)
 from emulator.nn.data import Data, characters, choose
 from emulator.nn.functions import exp, key, log, sigmoid, total, uniform
-from emulator.nn.models import MLP, Transformer
-from emulator.nn.optimizers import SGD, AdamW
 from emulator.nn.training import _adamw
 
 F32 = np.float32
@@ -247,7 +277,7 @@ RAN = [name for name in RECIPES if name != "numpy"]
 
 @pytest.mark.parametrize("recipe", RAN)
 def test_every_recipe_learns(recipe):
-    run = tiny(recipe)
+    run = tiny(recipe, 10)
     assert np.mean(run.losses[-3:]) < run.losses[0] - 0.3, run.losses
 
 
@@ -380,6 +410,139 @@ def test_random_bits_differ_by_layer_step_and_seed():
             for seed in (0, 1) for step in (0, 1) for name in ("a", "b")}
     assert len(seen) == 8
     assert (choose(1, "n", 0, 10_000, 7) < 7).all() and set(choose(1, "n", 0, 1000, 7)) == set(range(7))
+
+
+# --- casts -----------------------------------------------------------------------------------------------------------
+
+def here(name="l"):
+    return Where(1, 0, name, {})
+
+
+@pytest.mark.parametrize("cast, axis", [
+    (Scaled("float8_e4m3fn"), -1), (Blocks("mxfp8_e4m3", rule="rceil"), -2), (Blocks("nvfp4", mode="te"), -1), (Integers("int8"), -2),
+    (Blocks("nvfp4", tile=True, mode="te"), -2), (Integers("int4", "group"), -2), (Integers("ternary", "tensor"), -1), (Integers("binary", "tensor"), -1)])
+def test_values_are_what_an_operand_stands_for(cast, axis):
+    """As the quantised arrays themselves say, where there are such; and near x."""
+    x = normal(48, 80)
+    operand = cast(x, axis, here())
+    got = operand.values(axis)
+    if isinstance(cast, Blocks):
+        q = emulator.quantize(x, cast.format, axis=(0, 1) if cast.tile else axis, block=(16, 16) if cast.tile else None,
+                              rule=cast.rule, mode=cast.mode)
+        assert np.allclose(got, q.dequantize(), rtol=1e-6)
+    if isinstance(cast, Integers):
+        options = {"channel": {"channel": 1}, "group": {"group": 32, "axis": 0}, "tensor": {}}[cast.by]
+        assert np.allclose(got, emulator.quantize(x, cast.format, **options).dequantize(), rtol=1e-6)
+    assert np.linalg.norm(got - x) < 0.7 * np.linalg.norm(x)
+
+
+def test_tiles_give_the_transposed_matrix_the_same_codes():
+    w, cast = normal(64, 32), Blocks("nvfp4", tile=True, mode="te")
+    there, back = cast(w, -2, here()), cast(w.T, -2, here())
+    assert np.array_equal(there.codes.view(np.uint8), back.codes.T.view(np.uint8))
+    assert np.array_equal(there.values(-2), back.values(-2).T)
+
+
+def test_a_block_scaled_product_by_hand():
+    a, b = normal(16, 96), normal(96, 24, seed=1)
+    qa, qb = emulator.quantize(a, "nvfp4", mode="te"), emulator.quantize(b, "nvfp4", axis=(0, 1), block=(16, 16), mode="te")
+    on = emulator.instruction("sm_100", "tcgen05.mma.m128n8k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.ue4m3")
+    want = emulator.matmul(qa.elements, qb.elements, on=on, scale_a=qa.scales, scale_b=np.repeat(qb.scales, 16, 1)[:, :24])
+    got = Products(RECIPES["nvfp4"])("forward", "blocks.0.up", a, b)
+    assert np.array_equal(got, want * (qa.tensor_scale * qb.tensor_scale))
+
+
+def test_the_hadamard_transform_leaves_a_product_as_it_is():
+    """Orthogonal: x H times H^T y. What bfloat16 rounds away is all that differs; and an outlier is spread out."""
+    x, y = normal(8, 64), normal(64, 8, seed=1)
+    m = Products(Recipe("h", *[Gemm(Hadamard(Plain("float32")), Hadamard(Plain("float32")))] * 3))
+    assert np.abs(m("forward", "l", x, y) - x @ y).max() < 0.2
+    spike = np.zeros((1, 16), F32)
+    spike[0, 3] = 4
+    assert np.array_equal(np.abs(Hadamard(Plain("float32"))(spike, -1, here()).codes), np.ones((1, 16)))
+    with pytest.raises(BadOperand, match="no multiple of 16"):
+        Hadamard(Plain("float32"))(normal(3, 20), -1, here())
+
+
+def test_straight_through_quantises_the_transposed_weight_as_the_forward_pass_does():
+    w = normal(40, 24)
+    forward = Integers("int8")(w, -2, here()).values(-2)
+    back = StraightThrough(Integers("int8"), turned=True)(w.T, -2, here())
+    assert np.array_equal(back.codes, emulator.convert(forward, "bfloat16").T)
+
+
+def test_ternary_gradients_are_right_on_average():
+    g = normal(40, 40)
+    draws = [TernaryNoise()(g, -1, Where(1, step, "g", {})).values(-1) for step in range(200)]
+    assert {float(x) for x in np.unique(draws[0] / np.abs(g).max())} <= {-1.0, 0.0, 1.0}
+    assert np.abs(np.mean(draws, axis=0) - g).max() < 1.2
+
+
+# --- diagnosis -------------------------------------------------------------------------------------------------------
+
+def test_counts():
+    x = np.array([[1, 2000, 1e-9, 0, np.nan, 448, 460]], F32)
+    counts = Counts()
+    counts.add(x, Operand(emulator.convert(x, "float8_e4m3fn", overflow="saturate"), "float8_e4m3fn"), -1)
+    assert (counts.elements, counts.saturated, counts.flushed, counts.nan) == (7, 1, 1, 1)
+    half = Counts()
+    half.add(np.array([[70000, 3]], F32), Operand(np.array([[np.inf, 3]], np.float16), "float16"), -1)
+    assert (half.saturated, half.flushed, half.relative) == (1, 0, 0)
+
+
+def test_comparing_recipes_writes_a_table_and_a_figure(tmp_path):
+    pytest.importorskip("matplotlib")
+    found = list(compare(TINY, ["fp32", "fp8", "mxfp4"], steps=6, every=3, seed=1))
+    assert [len(each.losses) for each in found] == [6, 6, 6] and found[0].losses[0] == tiny("fp32", 1).losses[0]
+    lines = table(found).splitlines()
+    assert lines[0].split()[:4] == ["recipe", "loss", "to", "fp32"] and lines[1].split()[2] == "+0.00%"
+    exact, coarse = found[0].counts["gradients"], found[2].counts["gradients"]
+    assert exact.relative == 0 and coarse.relative > 0.05 and coarse.flushed > 0
+    figure(found, tmp_path / "f.png", "tiny")
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_it_hurts():
+    """Errors come from the layers that the recipe quantises, and grow on the way."""
+    run = tiny("nvfp4", 10)
+    before = run.digest()
+    errors = {name: error for name, error, _ in sensitivity(run)}
+    assert errors["blocks.0.up"] > 0.05 > 0.005 > errors["blocks.1.up"] and errors["head"] < 0.005
+    assert run.digest() == before
+    path = depth(run)
+    assert [name for name, _ in path][:2] == ["blocks.0.qkv", "blocks.0.attention.scores"] and all(error > 0 for _, error in path)
+    assert all(error == 0 for _, error in depth(tiny("fp32", 2)))
+
+
+def test_one_knob_at_a_time():
+    found = knobs(RECIPES["fp8-hopper"])
+    assert {name.split(", ")[1].split(":")[0] for name in found} == {"as it is", "rounding", "format", "scale", "accumulator"}
+    changed = found["fp8-hopper, rounding: sr"]
+    assert changed.forward.a == replace(RECIPES["fp8-hopper"].forward.a, rounding="sr") and changed.arch == "sm_90"
+    assert "mxfp8, scale: floor" in knobs(RECIPES["mxfp8"])
+
+
+def test_diagnose_on_the_command_line(tmp_path):
+    pytest.importorskip("sklearn")
+    run, path = Run("digits", "mxfp8", steps=5), str(tmp_path / "run.npz")
+    run.advance()
+    run.save(path)
+    got = CliRunner().invoke(main, ["diagnose", path])
+    assert got.exit_code == 0 and "layer0" in got.output and "head" in got.output, got.output
+    got = CliRunner().invoke(main, ["train", "digits", "--compare", "fp32,int8", "--steps", "3", "--out", str(tmp_path / "out")])
+    assert got.exit_code == 0 and (tmp_path / "out" / "compare.txt").read_text().splitlines()[0] in got.output
+
+
+def test_hopper_without_promotion_errs_at_large_k():
+    """13 bits hold little of a long sum: the error of 4096 products grows, and promotion every 128 keeps it down."""
+    a, b = np.abs(normal(16, 4096)), np.abs(normal(4096, 16, seed=1))
+    errors = []
+    for recipe in ("fp8-hopper", "fp8-hopper-promote", "fp8"):
+        m = Products(RECIPES[recipe])
+        kept = Products(replace(RECIPES[recipe], forward=Gemm(*[replace(RECIPES[recipe].forward.a)] * 2)), m.arch)
+        x, y = (kept.gemm("forward", "l").a(z, -1, here()).values(-1).astype(np.float64) for z in (a, b))
+        errors.append(np.abs(m("forward", "l", a, b) / (x @ y) - 1).max())
+    assert errors[0] > 8 * errors[1] and errors[0] > 0.005 and errors[2] < 1e-4
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

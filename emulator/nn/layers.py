@@ -33,7 +33,7 @@ def linear(m: Products, name: str, x: Array, w: Array, b: Array | None = None) -
 
 def linear_back(m: Products, name: str, dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
     """dx (T, in), dw (in, out) and db (out) from dy (T, out)."""
-    return m("dgrad", name, dy, w.T), m("wgrad", name, x.T, dy), total(dy, 0)
+    return m("dgrad", name, dy, w.T), m.gradient(name, m("wgrad", name, x.T, dy)), total(dy, 0)
 
 
 # --- embedding -------------------------------------------------------------------------------------------------------

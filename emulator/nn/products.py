@@ -9,39 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import cache
 
 import numpy as np
 
-from ..errors import UnknownInstruction
-from ..instructions import legal_n, table
 from ..matmul import IN_ORDER, Promote, matmul
-from ..unit import Unit, instruction
+from ..unit import instruction
 from .casts import Operand, Where
 from .recipes import Gemm, Recipe
+from .units import unit_for
 
-__all__ = ["Products", "unit_for"]
+__all__ = ["Products"]
 
 Array = np.ndarray
 F32 = np.float32
-
-
-@cache
-def unit_for(arch: str, a: str, b: str, scale: str = "", block: int = 0) -> Unit:
-    """The instruction of `arch` for operands of formats a and b, into float32 or int32; all are names of formats.
-
-    tcgen05 before wgmma before mma, then the longest k and the most rows. Raises UnknownInstruction.
-    """
-    order = {"fma": 0, "tcgen05": 1, "wgmma": 2, "mma": 3}
-    rows = [row for row in table(arch).values()
-            if (row.a.name, row.b.name, row.c) == (a, b, row.d) and row.d.name in ("float32", "int32")
-            and (row.scale.name if row.scale else "", row.block) == (scale, block) and not row.saturate]
-    if not rows:
-        scaled = f" with a {scale} scale for each {block} of k" if block else ""
-        raise UnknownInstruction(f"{arch} has no instruction that multiplies {a} by {b}{scaled} into float32 or int32; "
-                                 f"emulator instructions {arch} lists what it has")
-    best = min(rows, key=lambda row: (order.get(row.name.split(".")[0], 9), -row.k, -row.m))
-    return instruction(best.arch, best.name if best.n else best.name.replace("nNk", f"n{max(legal_n(best))}k"))
 
 
 class Products:
@@ -90,8 +70,18 @@ class Products:
             y = y if scale is None else y * scale
         return y
 
+    def gradient(self, name: str, dw: Array) -> Array:
+        """The gradient of a weight matrix as the recipe passes it on to the optimiser."""
+        if self.recipe.gradient is None:
+            return dw
+        return self.recipe.gradient(dw, -1, self.where(f"{name}/gradient")).values(-1)
+
+    def where(self, name: str) -> Where:
+        """Whose operand it is."""
+        return Where(self.seed, self.step, name, self.memory, self.arch)
+
     def _operand(self, gemm: Gemm, side: str, role: str, name: str, x: Array) -> Operand:
-        where = Where(self.seed, self.step, f"{name}/{role}/{side}", self.memory)
+        where = self.where(f"{name}/{role}/{side}")
         operand = getattr(gemm, side)(x, -1 if side == "a" else -2, where)
         if self.watch is not None:
             self.watch(role, name, side, x, operand)

@@ -12,14 +12,16 @@ A recipe of your own is a row of your own:
 Sources: Micikevicius et al. 2018, arXiv 1710.03740 (fp16: loss scaling, float32 master weights); Kalamkar et al. 2019,
 arXiv 1905.12322 (bf16); Zamirai et al. 2020, arXiv 2010.06192 (bf16 weights, stochastic rounding); Micikevicius et al.
 2022, arXiv 2209.05433, and NVIDIA TransformerEngine (fp8: E4M3 forward, E5M2 gradients, scaling); DeepSeek-AI 2024,
-arXiv 2412.19437 (promotion every 128 of k).
+arXiv 2412.19437 (promotion every 128 of k); Mishra et al. 2025, arXiv 2506.08027 (MXFP8: E4M3
+throughout, scales rounded up); NVIDIA 2025, arXiv 2509.25149 (NVFP4: tiles for weights, Hadamard, stochastic rounding,
+last layers kept); Ma et al. 2024, arXiv 2402.17764 (ternary: BitNet b1.58); and those of casts.py and integers.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .casts import Cast, Plain, Scaled
+from .casts import Blocks, Cast, Hadamard, Integers, Plain, Scaled, StraightThrough, TernaryNoise
 
 __all__ = ["BF16", "FP32", "HOST", "RECIPES", "Gemm", "Recipe"]
 
@@ -49,7 +51,8 @@ class Recipe:
 
     attention: the products inside attention. keep: names of layers, with wildcards (blocks.-1 is the last block), whose
     products are done by `kept` instead. weights: what weights are stored in after an update, None for float32 master
-    weights. loss_scale: dynamic loss scaling. arch: the architecture that the recipe is about, None for any.
+    weights. loss_scale: dynamic loss scaling. gradient: what becomes of a weight matrix's gradient before the optimiser
+    sees it. arch: the architecture that the recipe is about, None for any.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Recipe:
     kept: Gemm = BF16
     weights: Cast | None = None
     loss_scale: bool = False
+    gradient: Cast | None = None
     arch: str | None = None
 
 
@@ -68,11 +72,27 @@ def _everywhere(name: str, gemm: Gemm, weights: Cast | None = None, loss_scale: 
     return Recipe(name, gemm, gemm, gemm, gemm, (), gemm, weights, loss_scale)
 
 
+def _linear(name: str, cast: Cast) -> Recipe:
+    return Recipe(name, Gemm(cast, cast), Gemm(cast, cast), Gemm(cast, cast))
+
+
 def _fp8(name: str, history: int = 0, promote: int = 0, arch: str | None = None) -> Recipe:
     e4m3, e5m2 = Scaled("float8_e4m3fn", history=history), Scaled("float8_e5m2", history=history)
     return Recipe(name, Gemm(e4m3, e4m3, promote=promote), Gemm(e5m2, e4m3, promote=promote),
                   Gemm(e4m3, e5m2, promote=promote), arch=arch)
 
+
+def _integers(name: str, x: Cast | None, w: Cast) -> Recipe:
+    """Forward in integers (x None: in bfloat16, weights alone quantised); backward straight through, in bfloat16."""
+    forward = Gemm(x, w) if x else Gemm(_BFLOAT, StraightThrough(w))
+    return Recipe(name, forward, Gemm(_BFLOAT, StraightThrough(w, turned=True)),
+                  Gemm(StraightThrough(x, turned=True) if x else _BFLOAT, _BFLOAT))
+
+
+_MXFP8, _MXFP4 = Blocks("mxfp8_e4m3", rule="rceil"), Blocks("mxfp4")
+_NVFP4, _NVFP4_SR = Blocks("nvfp4", mode="te"), Blocks("nvfp4", "sr", mode="te")
+_NVFP4_TILE = Blocks("nvfp4", tile=True, mode="te")
+_INT8 = Integers("int8")
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     _everywhere("numpy", HOST),                                     # for its speed: its bits depend on the machine
@@ -85,4 +105,16 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     _fp8("fp8-delayed", history=16),
     _fp8("fp8-hopper", arch="sm_90"),
     _fp8("fp8-hopper-promote", promote=128, arch="sm_90"),
+    _linear("mxfp8", _MXFP8),
+    _linear("mxfp4", _MXFP4),
+    Recipe("nvfp4", Gemm(_NVFP4, _NVFP4_TILE), Gemm(_NVFP4_SR, _NVFP4_TILE),
+           Gemm(Hadamard(_NVFP4), Hadamard(_NVFP4_SR)), keep=("head", "blocks.-1.*")),
+    _linear("nvfp4-nearest", _NVFP4),
+    _integers("int8-weights", None, _INT8),
+    _integers("int4-weights", None, Integers("int4", "group")),
+    _integers("int8", _INT8, _INT8),
+    _integers("int4", _INT8, Integers("int4")),
+    _integers("ternary", _INT8, Integers("ternary", "tensor")),
+    _integers("binary", _INT8, Integers("binary", "tensor")),
+    Recipe("ternary-gradients", BF16, BF16, BF16, gradient=TernaryNoise()),
 )}

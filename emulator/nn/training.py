@@ -17,7 +17,6 @@ import numpy as np
 
 from ..errors import BadOperand
 from . import data
-from .casts import Where
 from .data import Data, choose
 from .functions import key, softmax, uniform
 from .models import MLP, Model, Transformer
@@ -107,7 +106,7 @@ class Run:
         """One step; returns the loss before it."""
         start = time.perf_counter()
         self.m.step = self.step
-        loss = self.model.loss(self.m, *self._batch(), self.loss_scale)
+        loss = self.model.loss(self.m, *self.batch(), self.loss_scale)
         if self._unscale():
             weights, gradients = self.model.weights.flat, self.model.gradients.flat
             self.optimizer.step(weights, gradients, self.task.rate_at(self.step, self.steps))
@@ -117,7 +116,8 @@ class Run:
         self.seconds += time.perf_counter() - start
         return loss
 
-    def _batch(self) -> tuple[Array, Array]:
+    def batch(self) -> tuple[Array, Array]:
+        """Inputs and targets of this step."""
         x, target, count = self.data.x, self.data.target, self.task.batch
         if not self.data.letters:
             chosen = choose(key(self.seed, "data"), "batch", self.step, count, len(x))
@@ -147,8 +147,7 @@ class Run:
         """Weights as the recipe keeps them."""
         if self.recipe.weights:
             flat = self.model.weights.flat
-            operand = self.recipe.weights(flat, -1, Where(self.m.seed, self.step, "weights", self.m.memory))
-            flat[...] = operand.codes.astype(F32)
+            flat[...] = self.recipe.weights(flat, -1, self.m.where("weights")).values(-1)
 
     def evaluate(self) -> dict[str, float]:
         """On unseen data: the loss (of a text in nats per character, of 64 rows), of digits also the accuracy."""
