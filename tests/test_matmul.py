@@ -4,6 +4,8 @@ instruction set, shapes and strides, threads, schedules and epilogues, refusals.
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -314,6 +316,48 @@ def test_the_bits_do_not_depend_on_threads(monkeypatch):
     monkeypatch.setenv("EMULATOR_THREADS", "0")
     with pytest.raises(BadOperand, match="EMULATOR_THREADS is 0; it takes 1 or more"):
         emulator.matmul(a, b, on=UNIT)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, ml_dtypes, emulator
+unit = emulator.instruction("sm_90", "wgmma.m64n8k32.f32.e4m3.e4m3")
+a, b = (np.full(s, 0x38, np.uint8).view(ml_dtypes.float8_e4m3fn) for s in ((64, 24576), (24576, 4096)))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+emulator.matmul(a[:, :64], b[:64], on=unit, threads=2)
+before = peak()
+emulator.matmul(a, b[:, ::-1], on=unit, threads=2)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="getrusage counts in KiB on Linux")
+def test_memory_is_bounded():
+    """B is 96 MiB of codes, 384 MiB as floats. Each thread takes a panel of it apart at a time."""
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 24 * 1024
+
+
+def test_the_interpreter_is_free_meanwhile():
+    """The C library runs without the GIL: another thread counts on while a product is computed."""
+    a, b = fp8((256, 4096)), fp8((4096, 1024), 1)
+    done, counts = threading.Event(), [0]
+
+    def count():
+        while not done.is_set():
+            counts[0] += 1
+            time.sleep(0)
+
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        before = counts[0]
+        engine_c.product(QGMMA, a.view(np.uint8), b.view(np.uint8), None, None, None, np.empty((256, 1024), np.uint32))
+        during = counts[0] - before
+    finally:
+        done.set()
+        other.join()
+    assert during > 100
 
 
 def test_pieces_cover_the_product_once():
