@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import arithmetic, exact, golden, integers
+from . import exact, golden, integers
 from .blocks import BLOCKS, BlockArray, BlockFormat
 from .compare import Comparison, compare
 from .convert import PROFILES, Report, convert, differences
@@ -29,27 +29,31 @@ from .rounding import Policy
 from .unit import Unit, instruction
 
 if TYPE_CHECKING:
+    from . import arithmetic
     from .fragments import Fragment, copy_fragment, fragment
     from .judge import Verdict, check_kernel
     from .kernels import Kernel, Run
+    from .limits import FormatInfo, finfo
     from .shared import SharedMemory, swizzle
     from .staging import Stage, Staged, stage
     from .trace import Trace
 
 __all__ = ["ARCHS", "BLOCKS", "FORMATS", "IN_ORDER", "PROFILES", "SCHEMES", "BadGolden", "BadOperand", "BadUnit",
            "BlockArray", "BlockFormat", "Comparison", "Defined", "EmulatorError", "EngineUnavailable", "Explanation",
-           "Finding", "Float", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote", "Report", "Run",
-           "Schedule", "SharedMemory", "SplitK", "Stage", "Staged", "StreamK", "Table", "Trace", "Unit", "UnitDiff",
-           "UnknownFormat", "UnknownInstruction", "Verdict", "arithmetic", "check_kernel", "compare", "convert",
-           "copy_fragment", "define", "differences", "exact", "explain", "find", "fragment", "golden", "instruction",
-           "integers", "load_unit", "match", "matmul", "number_format", "probe", "quantize", "row_of", "stage",
-           "swizzle", "table", "unit_diff"]
+           "Finding", "Float", "FormatInfo", "Fragment", "Integer", "Kernel", "Mismatch", "Policy", "Promote",
+           "Report", "Run", "Schedule", "SharedMemory", "SplitK", "Stage", "Staged", "StreamK", "Table", "Trace",
+           "Unit", "UnitDiff", "UnknownFormat", "UnknownInstruction", "Verdict", "arithmetic", "check_kernel",
+           "compare", "convert", "copy_fragment", "define", "differences", "exact", "explain", "find", "finfo",
+           "fragment", "golden", "instruction", "integers", "load_unit", "match", "matmul", "number_format", "probe",
+           "quantize", "row_of", "stage", "swizzle", "table", "unit_diff"]
 __version__ = "0.1.0"
 
 # Rooms that most programs never enter, and their names here: imported when one is first used.
-_LATER = {"fragments": "Fragment copy_fragment fragment",
+_LATER = {"arithmetic": "",
+          "fragments": "Fragment copy_fragment fragment",
           "judge": "Verdict check_kernel",
           "kernels": "Kernel Run",
+          "limits": "FormatInfo finfo",
           "shared": "SharedMemory swizzle",
           "staging": "Stage Staged stage",
           "trace": "Trace"}

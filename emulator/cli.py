@@ -312,8 +312,14 @@ def instructions(arch: str | None, as_json: bool) -> None:
 
 
 @main.command()
-def formats() -> None:
-    """Every number format: fields, range, what convert does on overflow, aliases."""
+@click.argument("name", required=False, metavar="[FORMAT]")
+@click.option("--values", "every", is_flag=True, help="Every code of FORMAT (at most 16 bits) and its value.")
+def formats(name: str | None, every: bool) -> None:
+    """Every number format: fields, range, what convert does on overflow, aliases; or all about one FORMAT."""
+    if name:
+        return _one_format(name, every)
+    if every:
+        raise BadOperand("--values is for one FORMAT: emulator formats e4m3 --values")
     from . import show
     from .convert import policy_for
     from .formats import ALIASES, FORMATS, SPECIALS, Float, Integer
@@ -338,6 +344,18 @@ def formats() -> None:
     click.echo("overflow is what emulator convert does by default:")
     for name in ("ieee", "saturate"):
         click.echo(f"{name}: {OVERFLOWS[name]}")
+
+
+def _one_format(name: str, every: bool) -> None:
+    from . import show
+    from .formats import Float, number_format
+    from .limits import finfo, values
+
+    fmt = number_format(name)
+    if every or not isinstance(fmt, Float):
+        click.echo("\n".join(show.describe(fmt, code) for code in values(fmt)[0].tolist()))
+    else:
+        click.echo(finfo(fmt))
 
 
 # --- one number, one dot product --------------------------------------------------------------------------------------
@@ -731,6 +749,26 @@ def plot_fragment(arch: str, name: str, operand: str, out: Path) -> None:
     from .plots import draw_fragment, save
 
     save(draw_fragment(_fragment(arch, name, operand)), out)
+
+
+@plot.command("spacing")
+@click.argument("formats", nargs=-1, required=True, metavar="FORMAT...")
+@_out
+def plot_spacing(formats: tuple[str, ...], out: Path) -> None:
+    """How far apart the numbers of FORMATs lie."""
+    from .plots import draw_spacing, save
+
+    save(draw_spacing(formats), out)
+
+
+@plot.command("errors")
+@click.argument("formats", nargs=-1, required=True, metavar="FORMAT...")
+@_out
+def plot_errors(formats: tuple[str, ...], out: Path) -> None:
+    """A histogram of the errors of converting normally distributed numbers to FORMATs."""
+    from .plots import draw_errors, save
+
+    save(draw_errors(formats), out)
 
 
 @plot.command("swizzle")

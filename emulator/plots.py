@@ -1,24 +1,28 @@
-"""Pictures, by matplotlib (the extra `plot`): fragments, swizzles and the use of banks; saved as SVG or PNG.
+"""Pictures, by matplotlib (the extra `plot`): formats, fragments, swizzles, use of banks; saved as SVG or PNG.
 
 Each function draws a Figure; `save` writes it. Nothing is shown on a screen and no global state is touched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .convert import convert
 from .errors import BadOperand, EngineUnavailable
+from .formats import number_format
 from .fragments import Fragment
+from .limits import values
 from .shared import BANKS, SWIZZLES, access, degrees, swizzle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_banks", "draw_fragment", "draw_swizzle", "save"]
+__all__ = ["draw_banks", "draw_errors", "draw_fragment", "draw_spacing", "draw_swizzle", "save"]
 
 Array = np.ndarray
 _LABELLED = 1200        # cells up to which each has its label
@@ -99,4 +103,45 @@ def draw_banks(addresses: Any, width: int, title: str = "") -> Figure:
             f"{cost.conflicts} conflicts, {cost.ways}-way")
     labels = np.where(words > 0, words.astype(str), "")
     cells(axes, words, labels, head, "bank", "phase", max(8, cost.ways), "YlOrRd")
+    return figure
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure, axes = new_figure(8, 5)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def draw_spacing(formats: Iterable[Any]) -> Figure:
+    """The distance from each positive number to the next, as a share of the number, on logarithmic axes. Formats of at
+    most 16 bits. Raises BadOperand."""
+    figure, axes = _axes("Distance to the next number", "number", "distance / number")
+    for fmt in map(number_format, formats):
+        numbers = values(fmt)[1]
+        numbers = np.unique(numbers[np.isfinite(numbers) & (numbers > 0)])
+        axes.plot(numbers[:-1], np.diff(numbers) / numbers[:-1], label=f"{fmt}", linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.legend()
+    return figure
+
+
+def draw_errors(formats: Iterable[Any], x: Any = None, **options: Any) -> Figure:
+    """A histogram of the relative errors of converting x (default: 100,000 normally distributed numbers, always the
+    same) to each format, exact ones left out; options as `convert` takes them, but that it saturates unless told
+    otherwise. Raises BadOperand."""
+    x = np.random.default_rng(0).standard_normal(100_000) if x is None else np.asarray(x, np.float64).reshape(-1)
+    x = x[np.isfinite(x) & (x != 0)]
+    figure, axes = _axes("Relative error of a conversion", "|error / number|", "share of numbers")
+    for fmt in map(number_format, formats):
+        found = convert(convert(x, fmt, **{"overflow": "saturate", **options}), "float64", source=fmt)
+        relative = np.abs(found - x) / np.abs(x)                # 1 where a number became zero
+        share, mean = np.full(x.size, 1 / max(x.size, 1)), float(np.sqrt(np.mean(relative**2)))
+        axes.hist(relative, np.exp2(np.arange(-30, 1.26, 0.25)), weights=share, histtype="step",
+                  label=f"{fmt}, root mean square {mean:.2g}")
+    axes.set_xscale("log", base=2)
+    axes.legend()
     return figure

@@ -33,9 +33,21 @@ def test_swizzles_and_banks_are_drawn():
     assert "4 phases, 32 wavefronts, 28 conflicts, 8-way" in figure.axes[0].get_title()
 
 
+def test_spacing_and_errors_are_those_of_the_formats():
+    (line, other) = plots.draw_spacing(["e2m1", "e4m3"]).axes[0].lines
+    assert line.get_xdata().tolist() == [0.5, 1, 1.5, 2, 3, 4] and line.get_ydata().tolist() == [1, 0.5, 1 / 3, 0.5, 1 / 3, 0.5]
+    assert other.get_label() == "float8_e4m3fn" and len(other.get_xdata()) == 125
+    axes = plots.draw_errors(["bf16", "e2m1"], [1, 5, np.nan]).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "bfloat16, root mean square 0", "float4_e2m1fn, root mean square 0.14"]
+    with pytest.raises(emulator.BadOperand, match="a table of values is for at most 16"):
+        plots.draw_spacing(["f32"])
+
+
 def test_command_line(tmp_path):
     for words, name in (("fragment sm_90 stmatrix.m8n8.x1.b16", "a.svg"), ("swizzle 64B", "b.svg"),
-                        ("banks --stride 144", "one.svg"), ("banks --stride 144", "two.svg"), ("banks --width 4", "c.png")):
+                        ("banks --stride 144", "one.svg"), ("banks --stride 144", "two.svg"), ("banks --width 4", "c.png"),
+                        ("spacing e4m3 e5m2", "d.svg"), ("errors bf16 e2m1", "e.png")):
         done = CliRunner().invoke(cli.main, ["plot", *words.split(), "--out", str(tmp_path / name)])
         assert done.exit_code == 0, done.output
     a, b, one, two, c = ((tmp_path / name).read_bytes() for name in ("a.svg", "b.svg", "one.svg", "two.svg", "c.png"))
