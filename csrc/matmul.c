@@ -581,10 +581,9 @@ static enum kind kind_of(const product *p)
             && p->scale.row.exp_bits <= 8 && row->frac <= 35 && row->k <= RUN * MOST_GROUPS && is_float(&p->d, 8, 23)
             && row->rounding == EMU_ROUND_RZ && row->precision == 23 && row->floor > -400 ? GROUPS : SLOW;
     case EMU_METHOD_FMA_CHAIN:
-        if (p->with->fused_floats && is_float(&p->a, 8, 23) && is_float(&p->b, 8, 23) && is_float(&p->d, 8, 23))
+        if (is_float(&p->a, 8, 23) && is_float(&p->b, 8, 23) && is_float(&p->d, 8, 23))
             return FUSED;
-        return p->with->fused_doubles && is_float(&p->a, 11, 52) && is_float(&p->b, 11, 52) && is_float(&p->d, 11, 52)
-            ? FUSED : SLOW;
+        return is_float(&p->a, 11, 52) && is_float(&p->b, 11, 52) && is_float(&p->d, 11, 52) ? FUSED : SLOW;
     default:
         return SLOW;
     }

@@ -88,7 +88,7 @@ typedef struct {
     /* exact_groups. Rounding toward zero, subnormals kept. True: some result is infinite. */
     bool (*groups)(const tile *);
     /* D = fma(a, b, D) in ascending k, in the caller's rounding: a [rows][depth], b [depth][columns], d [rows][columns]
-     * of floats, or of doubles with width / 2 columns. Maybe NULL. */
+     * of floats, or of doubles with width / 2 columns. */
     void (*fused_floats)(const void *a, const void *b, void *d, int rows, int depth);
     void (*fused_doubles)(const void *a, const void *b, void *d, int rows, int depth);
 } kernels;

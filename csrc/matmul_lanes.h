@@ -6,7 +6,7 @@
  *     round_half(x)                floats rounded to the nearest float16, ties to even; 65536 or more from 65520 on
  *     multiply_add(x, y, z)        x * y + z of floats, rounded once or twice: all are exact here
  *     cut(x)                       doubles below 2^52 to integers, toward zero, which is the rounding in force
- *     FUSED, fma_doubles(x, y, z)  if the machine has a fused multiply-add; multiply_add is one then
+ *     fma_floats, fma_doubles      of (x, y, z): rounded once, in the direction in force
  *
  * All else is GCC's vector extension: a * b of floats is one multiplication per lane and rounds in the direction in force;
  * float to int truncates. */
@@ -420,7 +420,6 @@ static bool groups(const tile *t)
 }
 
 /* One fused multiply-add after another. Two rows at a time: eight sums hide the latency of a step. */
-#ifdef FUSED
 #define FUSED_KERNEL(name, type, vectors, step) \
     static inline __attribute__((always_inline)) void name##_of(const type *a, const vectors *b, vectors *d, size_t rows, \
                                                                 size_t depth) \
@@ -445,12 +444,8 @@ static bool groups(const tile *t)
         if (row < count) \
             name##_of((const type *)a + row * deep, b, (vectors *)d + 4 * row, 1, deep); \
     }
-FUSED_KERNEL(chain_floats, float, floats, multiply_add)
+FUSED_KERNEL(chain_floats, float, floats, fma_floats)
 FUSED_KERNEL(chain_doubles, double, doubles, fma_doubles)
-#else
-#define chain_floats NULL
-#define chain_doubles NULL
-#endif
 
 #define COMMON_KERNELS .width = WIDTH, .take_a = take_a, .take_b = take_b, .chain = chain, .chain_hot = chain_hot, \
     .chain_half = chain_half, .add = add, .integers = integers, .groups = groups, .fused_floats = chain_floats, \

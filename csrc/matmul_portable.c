@@ -8,6 +8,7 @@
 #define REGISTER "m"
 #endif
 #define round_half(x) nearest_half(x)
+#include <math.h>
 #include <stdint.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -20,6 +21,8 @@
 #endif
 #define multiply_add(x, y, z) ((x) * (y) + (z))
 #define cut(x) cut_below_52(x)
+#define fma_floats(x, y, z) fma_of_four(x, y, z)
+#define fma_doubles(x, y, z) fma_of_two(x, y, z)
 #define ints_max(x, y) (((x) & ((x) > (y))) | ((y) & ((x) <= (y))))
 
 typedef float four_floats __attribute__((vector_size(16)));
@@ -50,6 +53,17 @@ static inline two_doubles cut_below_52(two_doubles x)
     two_longs sign = (two_longs)x & INT64_MIN;
     two_doubles size = (two_doubles)((two_longs)x ^ sign), whole = (size + 0x1p52) - 0x1p52;
     return (two_doubles)((two_longs)whole | sign);
+}
+
+/* The host's fma, an instruction where there is one. */
+static inline four_floats fma_of_four(four_floats x, four_floats y, four_floats z)
+{
+    return (four_floats){fmaf(x[0], y[0], z[0]), fmaf(x[1], y[1], z[1]), fmaf(x[2], y[2], z[2]), fmaf(x[3], y[3], z[3])};
+}
+
+static inline two_doubles fma_of_two(two_doubles x, two_doubles y, two_doubles z)
+{
+    return (two_doubles){fma(x[0], y[0], z[0]), fma(x[1], y[1], z[1])};
 }
 #include "matmul_lanes.h"
 
