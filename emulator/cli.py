@@ -573,11 +573,10 @@ def train(task: str, recipe: str, arch: str | None, steps: int | None, seed: int
     run = Run.load(checkpoint) if resume and checkpoint else Run(task, recipe, arch=arch, steps=steps, seed=seed)
     if run.name != task:
         raise BadOperand(f"{checkpoint} is a run of {run.name}, not of {task}")
-    try:
-        _advance(run, checkpoint, every)
-    except KeyboardInterrupt:
+    _advance(run, checkpoint, every)
+    if run.step < run.steps:
         raise click.ClickException(f"stopped at step {run.step} of {run.steps}" + (
-            f"; go on with: emulator train {task} --checkpoint {checkpoint} --resume" if checkpoint else "")) from None
+            f"; go on with: emulator train {task} --checkpoint {checkpoint} --resume" if checkpoint else ""))
     click.echo(f"{run.name} {run.recipe.name} on {run.m.arch}: {_result(run)}; weights {run.digest()[:16]}")
 
 
@@ -612,22 +611,36 @@ def _compare(task: str, recipes: list[str], out: Path | None, **choices: Any) ->
 
 
 def _advance(run: Run, checkpoint: Path | None, every: int) -> None:
-    """The rest of a run, under a progress bar; saved at its end, and when it is interrupted between steps."""
+    """The rest of a run, under a progress bar, with a save now and then and at its end.
+
+    Ctrl-C ends it after the step in hand, so that what is saved is whole; a second one at once, without a save.
+    """
+    import signal
+
     from tqdm import tqdm
 
-    batch = run.task.batch * max(1, run.model.context)
+    stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
     try:
         with tqdm(total=run.steps, initial=run.step, unit="step", leave=False, disable=None) as bar:
             bar.set_description(run.recipe.name)
-            while run.step < run.steps:
+            while run.step < run.steps and not stopped:
                 loss = run.advance()
-                bar.set_postfix_str(f"loss {loss:.4f}, {batch * run.step / run.seconds:,.0f} samples/s", refresh=False)
+                rate = run.task.batch * max(1, run.model.context) * run.step / run.seconds
+                bar.set_postfix_str(f"loss {loss:.4f}, {rate:,.0f} samples/s", refresh=False)
                 bar.update()
                 if checkpoint and run.step % every == 0:
                     run.save(checkpoint)
     finally:
-        if checkpoint and run.step:
-            run.save(checkpoint)
+        signal.signal(signal.SIGINT, before)
+    if checkpoint:
+        run.save(checkpoint)
 
 
 def _result(run: Run) -> str:

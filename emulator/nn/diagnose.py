@@ -56,10 +56,8 @@ class Counts:
         self.error += float(((wide - y)[fine] ** 2).sum())
         self.square += float((wide[fine] ** 2).sum())
 
-    def __iadd__(self, other: Counts) -> Counts:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(x + y for x, y in zip(vars(self).values(), vars(other).values())))
 
 
 def _is_largest(operand: Operand) -> Array:
@@ -92,7 +90,8 @@ class Statistics:
         """Summed to activations, weights and gradients of the linear layers, and what attention multiplies."""
         found: dict[str, Counts] = {}
         for (name, role, side), counts in self.counts.items():
-            found.setdefault(tensor_of(name, role, side), Counts()).__iadd__(counts)
+            tensor = tensor_of(name, role, side)
+            found[tensor] = found.get(tensor, Counts()) + counts
         return found
 
 
@@ -196,10 +195,7 @@ def sensitivity(run: Run) -> list[tuple[str, float, float]]:
     whole = _loss(run, Only(run.m, ""))
     found = []
     for name in layers:
-        counts = Counts()
-        for (layer, _, _), each in statistics.counts.items():
-            if layer == name:
-                counts += each
+        counts = sum((each for (layer, _, _), each in statistics.counts.items() if layer == name), Counts())
         found.append((name, counts.relative, _loss(run, Only(run.m, name)) - whole))
     return found
 
