@@ -1,5 +1,7 @@
 /* convert: one number format to another. Three ways to one result: a table over all codes of a source of 8 bits or fewer,
  * lanes (convert_round.h) where binary32 or binary64 hold the source, and one number after the other for the rest. */
+#include <math.h>
+
 #include "convert.h"
 #include "isa.h"
 
@@ -337,6 +339,25 @@ static bool by_powers(const conversion *c, int64_t blocks, const double *divisor
     return all;
 }
 
+/* May codes of a target with seven numbers above zero come from comparisons? Where each begins: for nearest half-way from
+ * the one below, itself for the even one of the two. */
+static bool few(lanes *p, const conversion *c)
+{
+    const emu_conversion *how = c->how;
+    uint64_t max = c->to.max_code, sign = c->to.sign;
+    if (max != 7 || sign != 8 || how->rounding > EMU_ROUND_RZ || how->ftz || how->zero[0] || how->zero[1] != sign
+        || how->over[0] != max || how->infinity[0] != max || how->over[1] != (max | sign) || how->infinity[1] != (max | sign))
+        return false;
+    bool nearest = how->rounding != EMU_ROUND_RZ;
+    for (int j = 1; j <= 7; j++) {
+        number low = decode(&c->to, (uint64_t)j - 1), high = decode(&c->to, (uint64_t)j);
+        double below = ldexp((double)low.sig, low.exp), here = ldexp((double)high.sig, high.exp);
+        p->begin[j] = nearest ? (below + here) / 2 : here;
+        p->open[j] = how->rounding == EMU_ROUND_RNE && j & 1;
+    }
+    return true;
+}
+
 int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const void *x, const double *divisors,
                      const uint32_t *random, void *y, int64_t *counts)
 {
@@ -366,6 +387,7 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
             || in_lanes(&p, &wide, 64, false, count))) {
         p.divisor = divisors;
         p.per = size;
+        p.few = p.bits == 64 && !count && few(&p, &c);      /* multiplying is faster still */
         best_kernel(isa)(&p, n, x, random, y, count, count ? counts : unread);
     } else
         each_over(&c, n, size, x, divisors, random, y, count ? counts : unread);
@@ -397,6 +419,10 @@ void emu_pack(int bits, int64_t n, const uint8_t *codes, uint8_t *packed)
     uint32_t mask = (1u << bits) - 1, pending = 0;
     int held = 0;
     int64_t i = 0;
+    if (bits == 8 && n > 0) {
+        memcpy(packed, codes, (size_t)n);
+        return;
+    }
     for (; bits == 4 && i + 1 < n; i += 2)          /* the common width, in a loop that vectorises */
         packed[i / 2] = (uint8_t)((codes[i] & 15) | codes[i + 1] << 4);
     for (packed += i / 2; i < n; i++) {

@@ -53,6 +53,49 @@ static ALWAYS_INLINE void over_32(int n, const unaligned_32 *restrict x, double 
     for (int i = 0; i < n; i++)
         lane[i] = bits_of_32(real_of_32(x[i]) * factor);
 }
+
+/* Codes by counting how many of the seven numbers a magnitude has reached; the largest magnitude is returned. */
+static ALWAYS_INLINE int32_t reached(int n, const unaligned_32 *restrict x, const uint32_t *restrict first,
+                                     uint32_t *restrict code)
+{
+    const int32_t a = (int32_t)first[1], b = (int32_t)first[2], c = (int32_t)first[3], d = (int32_t)first[4];
+    const int32_t e = (int32_t)first[5], f = (int32_t)first[6], g = (int32_t)first[7];
+    int32_t worst = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
+        int32_t found = (m >= a) + (m >= b) + (m >= c) + (m >= d) + (m >= e) + (m >= f) + (m >= g);
+        worst = m > worst ? m : worst;
+        code[i] = (uint32_t)found | (x[i] >> 28 & 8);
+    }
+    return worst;
+}
+
+/* The codes of a block that holds no NaN, over divisors that leave the least of those beginnings a normal binary32; else
+ * false. The products are exact: a beginning has 3 bits and a divisor 40. Of a binary64 in the range of binary32 the code,
+ * rebiased and cut, is the binary32 at or below it; so the first one at or above, or right above, is had by an addition. */
+static bool by_comparing(const lanes *p, int64_t start, int n, const unaligned_32 *x, unsigned char *y)
+{
+    const uint64_t rebias = (uint64_t)(1023 - 127) << 52, infinity = 0x7F800000;
+    int64_t at = start / p->per, left = p->per - start % p->per;
+    int32_t worst = 0;
+    uint32_t first[8], codes[CONVERT_BLOCK];
+    for (int i = 0, run; i < n; i += run, at++, left = p->per) {
+        run = left < n - i ? (int)left : n - i;
+        const double divisor = p->divisor[at];
+        if (p->begin[1] * divisor < 0x1p-126)
+            return false;
+        for (int j = 0; j < 8; j++) {
+            uint64_t code = bits_of_64(p->begin[j] * divisor) - rebias + (1 << 29) - 1 + p->open[j];
+            first[j] = (uint32_t)MIN(code >> 29, infinity);
+        }
+        int32_t most = run == 16   ? reached(16, x + i, first, codes + i)
+                       : run == 32 ? reached(32, x + i, first, codes + i) : reached(run, x + i, first, codes + i);
+        worst = worst > most ? worst : most;
+    }
+    for (int i = 0; i < n; i++)
+        y[i] = (unsigned char)codes[i];
+    return worst <= (int32_t)infinity;
+}
 #endif
 
 /* The floating-point environment is the caller's: with CONVERT_IN_FLOAT it is put aside, for rounding to nearest. */
@@ -63,7 +106,6 @@ void FOR_ISA(emu_convert_lanes)(const lanes *p, int64_t n, const unsigned char *
     unsigned environment = _mm_getcsr();
     uint32_t narrow[CONVERT_BLOCK];
     uint64_t wide[CONVERT_BLOCK];
-    int64_t at = 0, left = p->per;                  /* the divisor, and to how many more numbers it belongs */
     _mm_setcsr(0x1F80);
 #endif
     for (int64_t i = 0; i < n; i += CONVERT_BLOCK) {
@@ -71,23 +113,21 @@ void FOR_ISA(emu_convert_lanes)(const lanes *p, int64_t n, const unsigned char *
         const uint32_t *bits = random ? random + i : NULL;
         const unsigned char *from = x + i * p->from_bytes;
 #ifdef CONVERT_IN_FLOAT
-        for (int j = 0, run; p->divisor && j < block; j += run) {
+        const unaligned_32 *over = (const unaligned_32 *)x + i;
+        if (p->few && by_comparing(p, i, block, over, y + i))
+            continue;
+        int64_t at = p->divisor ? i / p->per : 0, left = p->divisor ? p->per - i % p->per : 0;
+        for (int j = 0, run; p->divisor && j < block; j += run, at++, left = p->per) {
             run = left < block - j ? (int)left : block - j;
-            const unaligned_32 *numbers = (const unaligned_32 *)x + i + j;
             if (p->bits == 32 && run == 32)         /* the common sizes, as constants */
-                over_32(32, numbers, p->divisor[at], narrow + j);
+                over_32(32, over + j, p->divisor[at], narrow + j);
             else if (p->bits == 32)
-                over_32(run, numbers, p->divisor[at], narrow + j);
+                over_32(run, over + j, p->divisor[at], narrow + j);
             else if (run == 16)
-                over_64(16, numbers, p->divisor[at], wide + j);
+                over_64(16, over + j, p->divisor[at], wide + j);
             else
-                over_64(run, numbers, p->divisor[at], wide + j);
+                over_64(run, over + j, p->divisor[at], wide + j);
             from = p->bits == 32 ? (const unsigned char *)narrow : (const unsigned char *)wide;
-            left -= run;
-            if (!left) {
-                at++;
-                left = p->per;
-            }
         }
 #endif
         if (p->bits == 32)

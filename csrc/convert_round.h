@@ -18,6 +18,7 @@ static inline REAL NAME(real_of)(LANE bits)
 /* Choices without a branch, for the vectoriser. A condition is 0 or 1. */
 #define ALL(condition) (0 - (LANE)(condition))
 #define PICK(condition, yes, no) (((yes) & ALL(condition)) | ((no) & ~ALL(condition)))
+#undef MIN
 #define MIN(x, y) ((x) < (y) ? (x) : (y))
 #define MAX(x, y) ((x) > (y) ? (x) : (y))
 
@@ -313,6 +314,5 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
 }
 #undef ALL
 #undef PICK
-#undef MIN
 #undef MAX
 #undef SIGN

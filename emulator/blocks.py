@@ -366,7 +366,8 @@ def _exact(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tupl
         level = amax if tensor is None else _quotient(amax, unit)
         code = _power_codes(fmt, level)
     else:
-        code = job.over(amax.reshape(1, -1), np.array([limit * unit]), fmt.scale, Policy(fmt.rule, "saturate"))[0][0]
+        code = np.empty(amax.shape, fmt.scale.code_dtype)
+        job.over(amax[None], np.array([limit * unit]), fmt.scale, Policy(fmt.rule, "saturate"), None, code[None])
     return from_codes(code, fmt.scale), _divisors(fmt.scale, unit)[code]
 
 
@@ -488,8 +489,8 @@ class _Job:
         def work(chunk: slice) -> Array:
             top = self.amax(x[chunk], np.empty(len(x[chunk]), x.dtype)) if amax is None else amax[chunk]
             with np.errstate(all="ignore"):
-                y[chunk], scales[chunk], counts = self.chunk(
-                    x[chunk], top, tensor, None if words is None else words[chunk])
+                scales[chunk], counts = self.chunk(
+                    x[chunk], top, tensor, None if words is None else words[chunk], y[chunk])
             return counts
 
         counts = np.array(in_threads(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
@@ -513,9 +514,9 @@ class _Job:
             amax[rare] = np.where(np.isnan(odd) if self.mode != "exact" else ~np.isfinite(odd), 0, np.abs(odd)).max(1)
         return float(amax.max(initial=0))
 
-    def chunk(self, x: Array, amax: Array, tensor: _Tensor | None,
-              words: Array | None) -> tuple[Array, Array, Array]:
-        """Codes, scales and counts of a few blocks."""
+    def chunk(self, x: Array, amax: Array, tensor: _Tensor | None, words: Array | None,
+              y: Array) -> tuple[Array, Array]:
+        """Fill y with the codes of a few blocks: their scales and counts."""
         bad = np.flatnonzero(np.isnan(amax))
         if bad.size:                                        # rare, so there may be copies
             x, amax = x.copy(), amax.copy()
@@ -528,16 +529,18 @@ class _Job:
             worse = self.error(x, scales, factor, tensor) > self.error(x, others, other, tensor)
             scales = np.where(worse, others.view(np.uint8), scales.view(np.uint8)).view(scales.dtype)
             factor = np.where(worse, other, factor)
-        y, counts = self.elements(x, factor, words)
+        counts = self.elements(x, factor, words, y)
         if bad.size and self.nan == "block":
             scales[bad] = from_codes(np.array([self.fmt.scale.nan_code], self.fmt.scale.code_dtype), self.fmt.scale)
-        return y, scales, counts
+        return scales, counts
 
     def error(self, x: Array, scales: Array, factor: Array, tensor: _Tensor | None) -> Array:
         """What each block would lose: the sum of its errors in ascending order, in float64, or as TransformerEngine."""
         te = self.mode == "te"
+        code = np.empty(x.shape, self.fmt.grid.code_dtype)
+        self.elements(x, factor, None, code)
         y, scale = (convert(codes, "float32" if te else "float64", source=fmt) for codes, fmt in
-                    ((self.elements(x, factor, None)[0], self.fmt.grid), (scales[:, None], self.fmt.scale)))
+                    ((code, self.fmt.grid), (scales[:, None], self.fmt.scale)))
         if tensor is None:
             lost = y * scale - x
         elif te:
@@ -552,44 +555,42 @@ class _Job:
             rows = rows[:, :rows.shape[1] // 2] + rows[:, rows.shape[1] // 2:]
         return rows[:, 0]
 
-    def elements(self, x: Array, factor: Array, words: Array | None) -> tuple[Array, Array]:
-        """Codes (blocks, elements) of x divided by factor (exact) or multiplied in float32, and counts."""
-        if self.mode == "exact":
-            y, counts = self.over(x, factor, self.fmt.grid, self.policy, words)
-            if self.counted and np.isinf(factor).any():
-                counts[COUNTS.index("flushed")] += np.count_nonzero(x[np.isinf(factor)])
-            return y, counts
-        return self.rounded(x * factor[:, None], self.fmt.grid, self.policy, words)
+    def elements(self, x: Array, factor: Array, words: Array | None, y: Array) -> Array:
+        """Fill y with the codes of x divided by factor (exact) or multiplied in float32; counts."""
+        if self.mode != "exact":
+            return self.rounded(x * factor[:, None], self.fmt.grid, self.policy, words, y)
+        counts = self.over(x, factor, self.fmt.grid, self.policy, words, y)
+        if self.counted and np.isinf(factor).any():
+            counts[COUNTS.index("flushed")] += np.count_nonzero(x[np.isinf(factor)])
+        return counts
 
-    def over(self, x: Array, divisor: Array, target: Float, policy: Policy,
-             words: Array | None = None) -> tuple[Array, Array]:
-        """Codes of x / divisor, one divisor a row, rounded once; and counts."""
+    def over(self, x: Array, divisor: Array, target: Float, policy: Policy, words: Array | None, y: Array) -> Array:
+        """Fill y with the codes of x / divisor, one divisor a row, rounded once; counts."""
         if not self.in_c:
-            return self.rounded(_quotient(x, divisor[:, None]), target, policy, words)
-        y, counts = np.empty(x.shape, target.code_dtype), np.zeros(len(COUNTS), np.int64)
-        refuses = policy.overflow == "error" or policy.nan == "error"
+            return self.rounded(_quotient(x, divisor[:, None]), target, policy, words, y)
+        counts, refuses = np.zeros(len(COUNTS), np.int64), "error" in (policy.overflow, policy.nan)
         engine_c.converts_over(conversion(number_format(x.dtype), target, policy), x, divisor, words, y,
                                counts if self.counted or refuses else None)
         if refuses and counts[:-1].any():
-            self.rounded(_quotient(x, divisor[:, None]), target, policy, words)
-        return y, counts
+            self.rounded(_quotient(x, divisor[:, None]), target, policy, words, y)
+        return counts
 
-    def rounded(self, x: Array, target: Float, policy: Policy, words: Array | None) -> tuple[Array, Array]:
-        """Codes of x, rounded once, and counts. Raises BadOperand where the policy refuses a number."""
-        source = number_format(x.dtype)
-        how = conversion(source, target, policy)
+    def rounded(self, x: Array, target: Float, policy: Policy, words: Array | None, y: Array) -> Array:
+        """Fill y with the codes of x, rounded once; counts. Raises BadOperand where the policy refuses a number."""
+        source, refuses = number_format(x.dtype), "error" in (policy.overflow, policy.nan)
         flat = np.ascontiguousarray(x).reshape(-1).view(source.code_dtype)
         drawn = None if words is None else words.reshape(-1)
-        refuses = policy.overflow == "error" or policy.nan == "error"
-        y, counts = run(how, flat, lambda start, stop: None if drawn is None else drawn[start:stop], self.engine,
-                        self.counted or refuses)
+        found, counts = run(conversion(source, target, policy), flat,
+                            lambda start, stop: None if drawn is None else drawn[start:stop], self.engine,
+                            self.counted or refuses)
+        y[:] = found.reshape(x.shape)
         if refuses and counts[:-1].any():
             mode = "rz" if policy.rounding in STOCHASTIC else policy.rounding
             try:
                 convert(x, target, mode, policy.overflow, policy.nan)
             except BadOperand as error:
                 raise BadOperand(f"an element over its scale, by block and position in it: {error}") from None
-        return y.reshape(x.shape), counts
+        return counts
 
     def report(self, found: Array, axes: tuple[int, ...], values: Array, scales: Array, counts: Array) -> Report:
         """Counts of the elements of `found`: `values` before any NaN was taken out."""
