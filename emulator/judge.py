@@ -20,7 +20,7 @@ from .compare import Comparison
 from .errors import BadOperand
 from .explain import explain
 from .formats import number_format
-from .matmul import IN_ORDER, Promote, Schedule, SplitK, epilogue, matmul
+from .matmul import IN_ORDER, Promote, Schedule, SplitK, StreamK, epilogue, matmul
 from .unit import Unit
 
 __all__ = ["Candidate", "Verdict", "check_kernel", "family"]
@@ -186,8 +186,9 @@ class _Job:
     threads: int | None
 
     def part(self, how: Candidate, where: Any) -> tuple[dict[str, Any], Schedule]:
-        """Operands of rows and columns `where`, K in the candidate's order, and its schedule on them."""
-        rows, columns = where
+        """Operands of rows and columns `where`, K in the candidate's order, and its schedule on them; those of the
+        whole product where the parts of K depend on the place in it."""
+        rows, columns = np.s_[:, :] if isinstance(how.schedule, StreamK) else where
         given: dict[str, Any] = {"a": self.a[rows], "b": self.b[:, columns]}
         if self.on.scale:
             if self.scale_a is None or self.scale_b is None:
@@ -210,11 +211,17 @@ class _Job:
         given, schedule = self.part(how, where)
         given["beta"] = 1.0 if how.c_last else self.beta
         d = matmul(**given, on=self.on, alpha=self.alpha, out=self.out, schedule=schedule, threads=self.threads)
+        d = d[where] if isinstance(schedule, StreamK) else d
         return arrays.codes(d, number_format(d.dtype), "d")
 
     def trace(self, how: Candidate, place: tuple[int, int]) -> str:
         """One element: what each part of K adds up to, and the last instruction in full."""
         i, j = place
+        if isinstance(how.schedule, StreamK):
+            shape = (len(self.a), self.b.shape[1], self.a.shape[1])
+            cuts = next(cuts for (rows, columns), cuts in how.schedule.cuts(shape, self.on.k)
+                        if rows.start <= i < rows.stop and columns.start <= j < columns.stop)
+            how = replace(how, schedule=_Parts(tuple(cuts)))
         given, schedule = self.part(how, (slice(i, i + 1), slice(j, j + 1)))
         on, lines, parts = self.on, [f"d[{i}, {j}] by {how}:"], []
         plain = schedule is IN_ORDER and self.alpha is None and self.beta is None and self.out is None
@@ -248,6 +255,17 @@ class _Job:
         told = explain(on, cut["a"][0], cut["b"][:, 0], 0 if before is None else before[0, 0],
                        cut["scale_a"][0] if on.scale else None, cut["scale_b"][:, 0] if on.scale else None)
         return "\n".join([*lines, f"the last instruction, k {last}..{hi - 1}:", str(told)])
+
+
+@dataclass(frozen=True)
+class _Parts(Schedule):
+    """Chains between these k; the first sum is stored and each next one added to it."""
+
+    cuts: tuple[int, ...]
+
+    def run(self, chain: Callable[..., Array], finish: Any, shape: tuple[int, ...], step: int) -> Array:
+        first, *rest = (chain(lo, hi) for lo, hi in zip(self.cuts, self.cuts[1:]))
+        return finish(sum(rest, first), None)
 
 
 def _ordered(x: Array, order: Array, axis: int) -> Array:

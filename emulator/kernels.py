@@ -217,26 +217,28 @@ class Kernel:
         A tensor scale of two levels is of the whole operand, and Run.tensor_scales has it: alpha is not touched.
         What a tile has beyond M, N and K reads as zero; instructions wholly beyond K are not issued. Raises BadOperand.
         """
-        if isinstance(schedule, StreamK):
-            raise BadOperand(f"{schedule}: a thread block here has one output tile; matmul(schedule=) runs it")
         plain = schedule is IN_ORDER and alpha is None and beta is None and out is None
         on, trace = self.on, Trace(self.on, self.tile, self.occupancy)
         if not plain and on.d.name != "float32":
             raise BadOperand(f"{on} accumulates in {on.d}; schedules and epilogues take float32 accumulators")
         rows_a, rows_b, start, shape = self._operands(a, b, c if plain else None, scale_a, scale_b, stage_a, stage_b)
-        parts = schedule.ways if isinstance(schedule, SplitK) else 1
-        written = shape[0] * shape[1] * on.d.bits // 8
-        trace.blocks = -(-shape[0] // self.tile[0]) * -(-shape[1] // self.tile[1]) * parts
+        written, chains = shape[0] * shape[1] * on.d.bits // 8, []
         trace.compulsory = rows_a.bytes + rows_b.bytes + written * (1 + (c is not None))
 
-        def chain(lo: int, hi: int) -> Array:
-            return self._mainloop(rows_a, rows_b, start, shape, (lo, hi), trace, threads, engine)
+        def chain(lo: int, hi: int, at: tuple[slice, slice] | None = None) -> Array:
+            chains.append(lo)
+            x, y = (rows_a, rows_b) if at is None else (rows_a.part(at[0]), rows_b.part(at[1]))
+            return self._mainloop(x, y, start, (x.rows, y.rows), (lo, hi), trace, threads, engine)
 
         if plain:
             d = chain(0, rows_a.k)
         else:
             with np.errstate(all="ignore"):         # infinities and NaN are results here
                 d = schedule.run(chain, epilogue(c, shape, alpha, beta, out), (*shape, rows_a.k), on.k)
+        parts = len(chains) if isinstance(schedule, SplitK) else 1          # each of a thread block that writes it
+        trace.blocks = -(-shape[0] // self.tile[0]) * -(-shape[1] // self.tile[1]) * parts
+        if isinstance(schedule, StreamK):
+            trace.blocks = schedule.units
         trace.move("registers -> global", written * parts)
         return Run(d, trace, (rows_a.tensor_scale, rows_b.tensor_scale))
 
@@ -246,6 +248,8 @@ class Kernel:
         their Run. Options as for a call, c and scales those of the whole product. Raises BadOperand."""
         x, y, found = np.asarray(a), np.asarray(b), []
         m, n, _ = self.tile
+        if isinstance(options.get("schedule"), StreamK):
+            raise BadOperand("stream-K cuts K by the place in the whole product; run that, not a sample of it")
         for i, j in tiles:
             if not (0 <= i * m < x.shape[0] and 0 <= j * n < y.shape[1]):
                 raise BadOperand(f"tile ({i}, {j}): the product has {-(-x.shape[0] // m)} x {-(-y.shape[1] // n)} of "
@@ -521,7 +525,7 @@ class _Rows:
 
     def __init__(self, kernel: Kernel, name: str, x: Array, scales: Array | None, how: Stage | None) -> None:
         self.rows, self.k = x.shape
-        self.kernel, self.values, self.scales, self.stage = kernel, x, scales, how and how.of(x)
+        self.kernel, self.name, self.values, self.scales, self.stage = kernel, name, x, scales, how and how.of(x)
         self.across = name == "b" and kernel.major_b == "MN"
         self.bits = getattr(kernel.on, name).bits
         self.item = x.itemsize if how else self.bits / 8            # bytes of an element in global memory
@@ -533,6 +537,11 @@ class _Rows:
             self.lines = np.pad(found, ((0, 0), (0, -found.shape[1] % 16))).view(np.uint64)
         elif how.block:
             self.tensor_scale = how.block.quantize(x[:0], axis=-1, **self.stage.options).tensor_scale
+
+    def part(self, where: slice) -> _Rows:
+        """Some of its rows."""
+        scales = None if self.scales is None else self.scales[where]
+        return _Rows(self.kernel, self.name, self.values[where], scales, self.stage)
 
     def box(self, rows: Array, count: int, first: int, k: int, hi: int) -> tuple[TensorMap, tuple[Any, Any]]:
         """Global memory in words of 8 bytes, cut at k = hi, with a box of `count` rows by k; corners of the tiles."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import emulator
-from emulator import IN_ORDER, BadOperand, Promote, SplitK, arrays, check_kernel, engine_c
+from emulator import IN_ORDER, BadOperand, Promote, SplitK, StreamK, arrays, check_kernel, engine_c
 from emulator.judge import Candidate, family
 
 pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"no C engine: {engine_c.why_not()}")
@@ -105,6 +105,14 @@ def test_outputs_of_several_schedules():
     d[64:] = emulator.matmul(A8[64:], B8, on=FP8, schedule=SplitK(2, tile=128))
     found = check_kernel(d, A8, B8, on=FP8)
     assert not found.equal and not found.unexplained and "follow different ones" in str(found)
+    stream = StreamK(5, (64, 64, 64))                   # which tile has which parts depends on its place
+    d = emulator.matmul(A8, B8, on=FP8, schedule=stream)
+    assert check_kernel(d, A8, B8, on=FP8, schedule=stream).equal
+    sums = [emulator.matmul(A8[119:, lo:hi], B8[lo:hi, 99:], on=FP8)[0, 0] for lo, hi in ((0, 128), (128, 512))]
+    assert d[119, 99] == sums[0] + sums[1]                          # four tiles of 8, five runs of 7, 7, 6, 6, 6
+    d[119, 99] += 1
+    found = check_kernel(d, A8, B8, on=FP8, schedule=stream)
+    assert found.unexplained == [(119, 99)] and "k 0..127, 4 instructions" in found.trace
     custom = [Candidate("mine", SplitK(5)), Candidate("in order")]
     assert set(check_kernel(d, A8, B8, on=FP8, among=custom).mismatches) == {"mine", "in order"}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import emulator
-from emulator import BadOperand, Kernel, Promote, SplitK, Stage, arrays, cases, cli, engine_c
+from emulator import BadOperand, Kernel, Promote, SplitK, Stage, StreamK, arrays, cases, cli, engine_c
 from emulator.formats import Integer
 from emulator.fragments import fragment
 
@@ -126,6 +126,20 @@ def test_any_tiling(data):
     check(ins, kernel, a, b, {}, data.draw(st.sampled_from([None, SplitK(2), Promote(ins.k * 4)])))
 
 
+def test_stream_k():
+    """Runs of k tiles that end inside output tiles; three kernels and quantise on load."""
+    for name in (F16, FP8_90, NVF4_120):
+        ins = unit(*name)
+        a, b, scales = operands(ins, 200, 150, 6 * 256)
+        trace = check(ins, Kernel(ins), a, b, scales, StreamK(5, (128, 64, 256)))
+        assert trace.blocks == 5
+    x, y = np.random.default_rng(8).standard_normal((2, 160, 160)).astype(np.float32)
+    q, p = emulator.quantize(x, "nvfp4"), emulator.quantize(y, "nvfp4", axis=0)
+    run = Kernel(ins)(x, y, stage_a=Stage("nvfp4"), stage_b=Stage("nvfp4"), schedule=StreamK(3, (64, 128, 64)))
+    np.testing.assert_array_equal(run.d, emulator.matmul(q.elements, p.elements, on=ins, scale_a=q.scales, scale_b=p.scales,
+                                                         schedule=StreamK(3, (64, 128, 64))))
+
+
 def test_the_specification_through_a_kernel():
     ins = unit(*F16)
     a, b, _ = operands(ins, 16, 8, 40)
@@ -201,6 +215,8 @@ def test_counts_by_hand():
     """One thread block, 128 x 128 x 64 fp16, four warps of 64 x 64: 4 steps of K, 4 x 8 instructions each."""
     ins = unit(*F16)
     a, b, _ = operands(ins, 128, 128, 64)
+    trace = Kernel(ins)(a, b, schedule=SplitK(3)).trace
+    assert trace.blocks == 2 and trace.bytes["registers -> global"] == 2 * 128 * 128 * 4, "4 steps over 3: 2 and 2"
     trace = Kernel(ins)(a, b).trace
     # ldmatrix.x4: 4 pieces of 16 rows of A and 4 pairs of 8 columns of B, per warp and step
     assert trace.instructions == {ins.name: 4 * 4 * 4 * 8, "cp.async": 2 * 128 * 128 // 512, "ldmatrix": 4 * 4 * (4 + 4)}
@@ -304,7 +320,7 @@ REFUSED = [
     (lambda: Kernel(unit(*F16))(A, B.astype(np.float32)), "b is float32"),
     (lambda: Kernel(unit("sm_80", "mma.m16n8k16.f16.f16.f16.f16"))(A, B, alpha=2), "accumulates in float16; schedules"),
     (lambda: Kernel(unit(*F16))(A[None], B), "a kernel takes .M, K. and .K, N."),
-    (lambda: Kernel(unit(*F16))(A, B, schedule=emulator.StreamK(2)), "has one output tile; matmul.schedule=. runs it"),
+    (lambda: Kernel(unit(*F16)).sample(A, B, tiles=[(0, 0)], schedule=StreamK(2)), "stream-K cuts K by the place"),
     (lambda: Kernel(unit(*F16))(A, B, scale_a=A), "scale_a is given; .* has no scales"),
     (lambda: Kernel(unit(*NVF4_120))(A, B), "scale_a is missing; .* needs one float8_ue4m3 per 16"),
     (lambda: Kernel(unit(*F16))(A, B, stage_a=Stage("e4m3")), "stage_a makes e4m3 of a; .* reads float16"),
