@@ -32,6 +32,7 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	$(bin)/python -m emulator bench
+	$(bin)/python -m emulator bench convert
 
 lint: $(VENV)/.dev
 	$(bin)/ruff check .

@@ -816,16 +816,20 @@ def plot_banks(stride: int, width: str, mode: str, out: Path) -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS]")
 def bench(arguments: tuple[str, ...]) -> None:
-    """Measure the speed beside numpy's (bench --help: options; EMULATOR_THREADS: threads)."""
+    """Measure the speed of products beside numpy's (bench --help: options; EMULATOR_THREADS: threads).
+
+    `emulator bench convert` measures conversion and quantisation, beside numpy's copy, ml_dtypes and torch.
+    """
     import os
     import subprocess
     import sys
 
     root = Path(__file__).resolve().parent.parent
-    program = root / "tools" / "bench.py"
+    of_convert = arguments[:1] == ("convert",)
+    program = root / "tools" / ("bench_convert.py" if of_convert else "bench.py")
     if not program.exists():
-        raise EngineUnavailable("the benchmark is a tool of the checkout, tools/bench.py, which is not here")
+        raise EngineUnavailable(f"the benchmark is a tool of the checkout, tools/{program.name}, which is not here")
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     # a process of its own: numpy reads the number of its threads when it is imported
-    done = subprocess.run([sys.executable, program, *arguments], env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run([sys.executable, program, *arguments[of_convert:]], env={**os.environ, "PYTHONPATH": path})
     raise SystemExit(done.returncode)

@@ -1,81 +1,128 @@
-"""Speed of conversion on one core, beside numpy copying the same input and ml_dtypes doing the same.
+"""Speed of conversion and quantisation on one core, beside numpy copying the same input, ml_dtypes and torch.
 
-    python tools/bench_convert.py [million elements]
+    emulator bench convert [--size MILLIONS] [--repeat N] [--json FILE]      (or: python tools/bench_convert.py)
 
-Medians of interleaved rounds, in million elements per second; `copy` is numpy.copyto into an array that is there,
-`fresh` is x.copy(), which like every conversion returns new memory. A row ends with its ratio to copy and to ml_dtypes.
+A round measures each row's candidates one after the other; figures are medians over the rounds, in million elements per
+second of the input. `copy` is numpy.copyto into an array that is there; everything else makes new memory. `/copy` and
+`/peer` are ours over it and over the fastest peer; `goal` is what the row is held to, where it is, as a rate or, where
+memory is too slow for that, as half of copy. At the end a few rows on two cores, over one.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import click
 import ml_dtypes
 import numpy as np
+from tqdm import tqdm
 
-from emulator import Float, convert
+from emulator import Float, convert, quantize
 from emulator.arrays import pack
 
-ROUNDS = 9
+Call = Callable[[], Any]
 
 
-def cases(x: np.ndarray) -> list[tuple[str, Callable[[], Any], Callable[[], Any] | None]]:
-    """(name, ours, ml_dtypes' or None)."""
+def cases(x: np.ndarray) -> list[tuple[str, int, Call, dict[str, Call]]]:
+    """(name, goal or 0, ours, peers)."""
     wide = x.astype(np.float64)
-    bits = np.random.default_rng(1).integers(0, 1 << 16, x.size, np.uint32)
+    bits = np.random.default_rng(1).integers(0, 1 << 16, x.shape, np.uint32)
     fp8, half, brain = (x.astype(t) for t in (ml_dtypes.float8_e4m3fn, np.float16, ml_dtypes.bfloat16))
     mine = Float("mine", 6, 5)
+    torch: Any = __import__("torch") if importlib.util.find_spec("torch") else None
+    if torch:
+        torch.set_num_threads(1)
 
-    def to(name: str, **choices: Any) -> tuple[str, Callable[[], Any], Callable[[], Any]]:
-        return (f"float32 -> {name}" + "".join(f" {choice}" for choice in choices.values()),
-                lambda: convert(x, name, **choices), lambda: x.astype(getattr(ml_dtypes, name)))
+    def cast(source: np.ndarray, name: str) -> dict[str, Call]:
+        kind = getattr(ml_dtypes, name, None) or np.dtype(name)
+        peers: dict[str, Call] = {"ml_dtypes": lambda: source.astype(kind)}
+        if torch and hasattr(torch, name) and source.dtype.name in ("float32", "float64", "float16"):
+            tensor, to = torch.from_numpy(source), getattr(torch, name)
+            peers["torch"] = lambda: tensor.to(to)
+        return peers
 
+    def to(name: str, goal: int, source: np.ndarray = x, **choices: Any) -> tuple[str, int, Call, dict[str, Call]]:
+        said = "".join(f" {choice}" for choice in choices.values())
+        return f"{source.dtype} -> {name}{said}", goal, lambda: convert(source, name, **choices), cast(source, name)
+
+    def blocks(scheme: str, goal: int, **options: Any) -> tuple[str, int, Call, dict[str, Call]]:
+        said = "".join(f" {option}" for option in options.values())
+        return f"float32 -> {scheme}{said}, packed", goal, lambda: quantize(x, scheme, **options).packed, {}
+
+    sr: dict[str, Any] = {"rounding": "sr", "random": bits, "random_bits": 16}
     return [
-        to("float8_e4m3fn"), to("float8_e4m3fn", overflow="saturate"), to("float8_e5m2"), to("float8_e4m3fnuz"),
-        to("float8_e8m0fnu", profile="cuda"), to("bfloat16"),
-        ("float32 -> float16", lambda: convert(x, "float16"), lambda: x.astype(np.float16)),
-        to("float6_e3m2fn"), to("float4_e2m1fn"), to("float4_e2m1fn", nan="max"),
-        ("float32 -> e2m1 packed", lambda: pack(convert(x, "e2m1")), lambda: x.astype(ml_dtypes.float4_e2m1fn)),
-        ("float32 -> a Float of 12 bits", lambda: convert(x, mine), None),
-        ("float32 -> e4m3 rz", lambda: convert(x, "e4m3", "rz"), None),
-        ("float32 -> e4m3 sr, bits given", lambda: convert(x, "e4m3", "sr", random=bits, random_bits=16), None),
-        ("float32 -> e4m3 sr, seed", lambda: convert(x, "e4m3", "sr", seed=1), None),
-        ("float64 -> e4m3", lambda: convert(wide, "e4m3"), lambda: wide.astype(ml_dtypes.float8_e4m3fn)),
-        ("float64 -> bfloat16", lambda: convert(wide, "bf16"), lambda: wide.astype(ml_dtypes.bfloat16)),
-        ("e4m3 -> float32", lambda: convert(fp8, "f32"), lambda: fp8.astype(np.float32)),
-        ("float16 -> float32", lambda: convert(half, "f32"), lambda: half.astype(np.float32)),
-        ("bfloat16 -> float32", lambda: convert(brain, "f32"), lambda: brain.astype(np.float32)),
-        ("float16 -> e4m3", lambda: convert(half, "e4m3"), lambda: half.astype(ml_dtypes.float8_e4m3fn)),
+        to("float8_e4m3fn", 1000), to("float8_e4m3fn", 1000, overflow="saturate"), to("float8_e5m2", 1000),
+        to("float8_e4m3fnuz", 1000), to("float8_e8m0fnu", 0, profile="cuda"), to("bfloat16", 0), to("float16", 0),
+        to("float6_e3m2fn", 0), to("float4_e2m1fn", 0),
+        ("float32 -> e2m1, packed", 800, lambda: pack(convert(x, "e2m1")), cast(x, "float4_e2m1fn")),
+        ("float32 -> a Float of 12 bits", 450, lambda: convert(x, mine), {}),
+        ("float32 -> e4m3 rz", 0, lambda: convert(x, "e4m3", "rz"), {}),
+        ("float32 -> e4m3 sr, bits given", 300, lambda: convert(x, "e4m3", **sr), {}),
+        ("float32 -> e4m3 sr, seed", 0, lambda: convert(x, "e4m3", "sr", seed=1), {}),
+        to("float8_e4m3fn", 500, wide), to("bfloat16", 500, wide),
+        to("float32", 1000, fp8), to("float32", 1000, half), to("float32", 1000, brain), to("float8_e4m3fn", 0, half),
+        blocks("mxfp4", 400), blocks("mxfp4", 400, rule="rceil"), blocks("mxfp8_e4m3", 0), blocks("mxfp6_e2m3", 0),
+        blocks("nvfp4", 300), blocks("nvfp4", 0, mode="te"), blocks("nvfp4", 0, block=(16, 16)),
+        ("mxfp4 -> float32", 0, quantize(x, "mxfp4").dequantize, {}),
     ]
 
 
-def main() -> None:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    size = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 4 << 20
-    x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+def measure(calls: dict[str, Call], repeats: int) -> dict[str, float]:
+    """Median seconds of each, interleaved."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--size", default=4.0, show_default=True, help="Million elements.")
+@click.option("--repeat", default=9, show_default=True, help="Rounds, of which the median counts.")
+@click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to this file.")
+def main(size: float, repeat: int, report: Path | None) -> None:
+    """Measure the speed of conversion and quantisation beside numpy's copy, ml_dtypes and torch."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    columns = 1024
+    x = np.random.default_rng(0).standard_normal((max(16, round(size * 1e6 / columns)), columns)).astype(np.float32)
     there = np.empty_like(x)
-    print(f"{size / 1e6:.1f} million elements, median of {ROUNDS}, million elements/s")
-    print(f"{'':32} {'ours':>7} {'copy':>7} {'fresh':>7} {'ml_dtypes':>9} {'/copy':>6} {'/ml_dtypes':>10}")
-    for name, ours, theirs in cases(x):
-        took: dict[str, list[float]] = {"ours": [], "copy": [], "fresh": [], "ml_dtypes": []}
-        for _ in range(ROUNDS):
-            for what, call in (("ours", ours), ("copy", lambda: np.copyto(there, x)), ("fresh", x.copy),
-                               ("ml_dtypes", theirs)):
-                if call:
-                    start = time.perf_counter()
-                    call()
-                    took[what].append(time.perf_counter() - start)
-        speed = {what: size / statistics.median(times) / 1e6 for what, times in took.items() if times}
-        peer = speed.get("ml_dtypes")
-        print(f"{name:32} {speed['ours']:7.0f} {speed['copy']:7.0f} {speed['fresh']:7.0f} "
-              f"{f'{peer:9.0f}' if peer else '        -'} {speed['ours'] / speed['copy']:6.2f} "
-              f"{speed['ours'] / peer if peer else float('nan'):10.1f}")
+    table, rows = cases(x), []
+    if cores:
+        os.sched_setaffinity(0, {cores[-1]})
+    click.echo(f"{x.size / 1e6:.1f} million elements on one core, medians of {repeat}, million elements/s")
+    click.echo(f"{'':44} {'ours':>6} {'copy':>6} {'peer':>6}           {'/copy':>6} {'/peer':>6}   goal")
+    for name, goal, ours, peers in tqdm(table, leave=False, disable=None):
+        took = measure({"ours": ours, "copy": lambda: np.copyto(there, x), **peers}, repeat)
+        speed = {what: x.size / seconds / 1e6 for what, seconds in took.items()}
+        peer = max(peers, key=lambda what: speed[what], default="")
+        met = not goal or speed["ours"] >= goal or speed["ours"] >= speed["copy"] / 2
+        rows.append({"name": name, "goal": goal, "met": met, **{what: round(rate, 1) for what, rate in speed.items()}})
+        tqdm.write(f"{name:44} {speed['ours']:6.0f} {speed['copy']:6.0f} "
+                   + (f"{speed[peer]:6.0f} {peer:9}" if peer else f"{'-':>6} {'':9}")
+                   + f" {speed['ours'] / speed['copy']:6.2f} "
+                   + (f"{speed['ours'] / speed[peer]:6.1f}" if peer else " " * 6)
+                   + (f" {goal:6}{'' if met else ' MISSED'}" if goal else ""))
+    if len(cores) > 1:
+        click.echo("two cores over one:")
+        for name, goal, ours, _ in table:
+            if goal in (300, 400, 800, 1000) and "e5m2" not in name:
+                one = measure({"ours": ours}, repeat)["ours"]
+                os.sched_setaffinity(0, set(cores[-2:]))
+                two = measure({"ours": ours}, repeat)["ours"]
+                os.sched_setaffinity(0, {cores[-1]})
+                click.echo(f"{name:44} {one / two:6.2f}")
+                rows.append({"name": name, "two cores": round(one / two, 3)})
+    if report:
+        report.write_text(json.dumps({"elements": x.size, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
