@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .fragments import Fragment
     from .golden import GoldenSet, Replay
     from .nn import Run
+    from .operations import OperationSet
     from .unit import Unit
 
     Results = list[tuple[GoldenSet, list[Replay]]]
@@ -109,7 +110,8 @@ def verify(places: tuple[Path, ...], engines: tuple[str, ...], arch: str | None,
     if not places:
         lacks += [_NO_GOLDEN] * (golden.golden_root() is None) + [_NO_RECORDED] * (golden.recorded_root() is None)
     sets, bad = _sets(places, arch)
-    if not sets and not bad:
+    others = _operations(places, arch)
+    if not sets and not bad and not others:
         raise BadGolden("; ".join([f"nothing to verify{f' for {arch}' if arch else ''}", *lacks]))
     width = max((len(golden_set.instruction) for golden_set in sets), default=0)
     results: Results = []
@@ -125,12 +127,43 @@ def verify(places: tuple[Path, ...], engines: tuple[str, ...], arch: str | None,
                     bar.write(_line(golden_set, replays, width))
             except (BadGolden, EngineUnavailable) as error:
                 bad.append(str(error))
+    told, differ = _replayed(others, bad)
     if as_json:
-        click.echo(json.dumps(_report(results, bad, lacks), indent=1))
+        report = _report(results, bad, lacks)
+        click.echo(json.dumps({**report, "equal": report["equal"] and not differ, "operations": told}, indent=1))
     else:
-        click.echo("\n".join(_summary(results, names, sample, bad, lacks)))
-    if bad or not all(replay.equal for _, replays in results for replay in replays):
+        click.echo("\n".join([*told, *_summary(results, names, sample, bad, lacks)]))
+    if bad or differ or not all(replay.equal for _, replays in results for replay in replays):
         raise SystemExit(1)
+
+
+def _operations(places: tuple[Path, ...], arch: str | None) -> list[OperationSet]:
+    """The conversions and functions of the folders; what cannot be read `_sets` has said."""
+    from . import golden, operations
+
+    found: list[OperationSet] = []
+    for folder in (folder for place in places or (None,) for folder in golden.folders(place)):
+        try:
+            found += [each for each in operations.read(folder) if arch in (None, each.arch)]
+        except BadGolden:
+            continue
+    return found
+
+
+def _replayed(others: list[OperationSet], bad: list[str]) -> tuple[list[str], int]:
+    """A line for each conversion and function, and how many differ; what is damaged goes to `bad`."""
+    lines, differ = [], 0
+    for each in others:
+        try:
+            found = each.replay()
+        except BadGolden as error:
+            bad.append(str(error))
+            continue
+        differ += found is not None and not found.equal
+        verdict = "stored" if found is None else "equal " if found.equal else "DIFFER"
+        story = "  not modelled" if found is None else "" if found.equal else f"\n  {found}"
+        lines.append(f"{verdict} {each.arch:6} {each.operation} {each.rows:,} rows  {each.source}{story}")
+    return lines, differ
 
 
 def _verify_live(outputs: int, as_json: bool) -> None:
@@ -239,10 +272,12 @@ def golden_group() -> None:
 @click.argument("folder", type=_path)
 def golden_check(folder: Path) -> None:
     """Check that FOLDER is what its manifest says: hashes, arrays, types, shapes, codes."""
-    from . import golden
+    from . import golden, operations
 
     for found in golden.folders(folder):
         sets = golden.check(found)
+        for each in operations.read(found):
+            each.load()
         rows = sum(golden_set.rows for golden_set in sets)
         click.echo(f"{found}: {len(sets)} files, {rows:,} rows, as the manifest says")
 

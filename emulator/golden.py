@@ -95,15 +95,8 @@ class GoldenSet:
 
     def load(self) -> Vectors:
         """The vectors, checked: hash, arrays, types, shapes, codes. Raises BadGolden."""
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise BadGolden(f"{self} cannot be read: {error}") from None
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
-            raise BadGolden(f"{self}: its sha256 is {found}, the manifest says {self.sha256}; the file was changed or "
-                            "damaged. Fetch it again, or capture it again")
-        vectors = _vectors(str(self), self.unit, _unpack(str(self), data))
+        found = open_file(str(self), self.path, self.sha256)
+        vectors = _vectors(str(self), self.unit, found)
         if vectors.d.size != self.rows:
             raise BadGolden(f"{self}: d has {vectors.d.size} elements, the manifest says {self.rows} rows")
         return vectors
@@ -204,9 +197,29 @@ def _manifested(place: Path) -> list[Path]:
 def read(folder: str | Path) -> list[GoldenSet]:
     """The sets of one golden folder, by its manifest; the files are there, but not opened (GoldenSet.load does).
 
-    Raises BadGolden for a manifest that is damaged or does not name exactly the .npz files that lie there.
+    Its conversions and functions are not among them: emulator.operations.read has those. Raises BadGolden for a
+    manifest that is damaged or does not name exactly the .npz files that lie there.
     """
     folder = Path(folder)
+    manifest, said = manifest_of(folder)
+    try:
+        sets = list(_machine(folder, said) if manifest.name == "machine.json" else _recorded(folder, said))
+        named = {golden.path.name for golden in sets}
+        named |= set(said["files"]) if manifest.name == "machine.json" else set()
+    except (TypeError, AttributeError):
+        raise BadGolden(f"{manifest} is not the manifest of a golden folder: a value is of the wrong kind") from None
+    except KeyError as missing:
+        raise BadGolden(f"{manifest} does not say {missing}") from None
+    here = {path.name for path in folder.glob("*.npz")}
+    if named - here:
+        raise BadGolden(f"{manifest} names {', '.join(sorted(named - here))}, which is missing")
+    if here - named:
+        raise BadGolden(f"{folder} holds {', '.join(sorted(here - named))}, which {manifest.name} does not name")
+    return sets
+
+
+def manifest_of(folder: Path) -> tuple[Path, Any]:
+    """The manifest of a golden folder, and what it says. Raises BadGolden."""
     manifest = folder / ("machine.json" if (folder / "machine.json").is_file() else "index.json")
     try:
         said = json.loads(manifest.read_text(encoding="utf-8"))
@@ -214,19 +227,7 @@ def read(folder: str | Path) -> list[GoldenSet]:
         raise BadGolden(f"{folder} has no machine.json; a golden folder holds machine.json and .npz files") from None
     except (OSError, ValueError) as error:
         raise BadGolden(f"{manifest} cannot be read: {error}") from None
-    try:
-        sets = list(_machine(folder, said) if manifest.name == "machine.json" else _recorded(folder, said))
-    except (TypeError, AttributeError):
-        raise BadGolden(f"{manifest} is not the manifest of a golden folder: a value is of the wrong kind") from None
-    except KeyError as missing:
-        raise BadGolden(f"{manifest} does not say {missing}") from None
-    here = {path.name for path in folder.glob("*.npz")}
-    named = {golden.path.name for golden in sets}
-    if named - here:
-        raise BadGolden(f"{manifest} names {', '.join(sorted(named - here))}, which is missing")
-    if here - named:
-        raise BadGolden(f"{folder} holds {', '.join(sorted(here - named))}, which {manifest.name} does not name")
-    return sets
+    return manifest, said
 
 
 def check(folder: str | Path) -> list[GoldenSet]:
@@ -247,6 +248,8 @@ def _machine(folder: Path, machine: Mapping[str, Any]) -> Iterator[GoldenSet]:
         for key in REQUIRED[kind]:
             if not isinstance(said[key], str) or not said[key]:
                 raise BadGolden(f"{folder}/machine.json: {key!r} of {file} is {said[key]!r}, not a text")
+        if "operation" in entry:
+            continue
         source = f"captured: {folder.name}" if kind == "captured" else f"{kind}: {said['source']}"
         yield _set(folder, file, kind, said.get("device") or said["arch"], said, source)
 
@@ -272,6 +275,19 @@ def _set(folder: Path, file: str, kind: str, device: str, said: Mapping[str, Any
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+def open_file(name: str, path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The arrays of a file, if it is the one that the manifest names. Raises BadGolden."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadGolden(f"{name} cannot be read: {error}") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise BadGolden(f"{name}: its sha256 is {found}, the manifest says {sha256}; the file was changed or "
+                        "damaged. Fetch it again, or capture it again")
+    return _unpack(name, data)
+
 
 def _unpack(name: str, data: bytes) -> dict[str, np.ndarray]:
     """The arrays of an .npz file. Pickles are refused."""

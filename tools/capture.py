@@ -1,15 +1,18 @@
-"""Capture golden vectors from an NVIDIA GPU: every matrix instruction it has, and bit for bit what it answers.
+"""Capture golden vectors from an NVIDIA GPU: every matrix instruction, conversion and special function, to the bit.
+
+You need an NVIDIA GPU, the CUDA toolkit (nvcc; cuobjdump, if it is there, adds which SASS opcode ran) and Python with
+numpy and this project installed. One command, some minutes; send the folder that it writes.
 
     python tools/capture.py golden/sm_90-NVIDIA_H100_80GB_HBM3          # everything the GPU in this machine can run
     python tools/capture.py /tmp/h100 --only 'wgmma.*e4m3' --tiles 64   # some forms, more tiles
     python tools/capture.py /tmp/h100 --compare 2000                    # fresh tiles, GPU against emulator
     python tools/capture.py /tmp/build --arch sm_120 --compile-only     # no GPU: does every form compile?
 
-One kernel is generated per PTX form (names follow `emulator instructions`), compiled by nvcc with capture.cuh, and
-called through ctypes. Operands lie in global memory as plain row-major codes; the kernel itself packs them into
-fragments. Before a form is captured it must multiply small integers exactly as numpy does, which proves that every
-element sits where we think; then each launch runs three times over differently initialised outputs, and a form that
-does not repeat itself is refused.
+One kernel is generated per PTX form (mma.sync, wgmma, tcgen05; names follow `emulator instructions`) and per conversion
+or function (operations.py), compiled by nvcc with capture.cuh, and called through ctypes. Operands lie in global memory
+as plain row-major codes; the kernel itself packs them into fragments, shared or tensor memory. Before a form is
+captured it must multiply small integers exactly as numpy does, which proves that every element sits where we think;
+then each launch runs three times over differently initialised outputs, and what does not repeat itself is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +42,12 @@ sys.path.insert(0, str(HERE.parent))
 import emulator  # noqa: E402
 from emulator import cases, formats  # noqa: E402
 
-VERSION = "1"
+sys.path.insert(0, str(HERE))
+
+from operations import Operation, inputs, operations, table_source  # noqa: E402
+from operations import file_name as operation_file  # noqa: E402
+
+VERSION = "2"
 LICENCE = "Apache-2.0 OR MIT"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
@@ -47,7 +55,7 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 WIDTH = {"f64": 64, "f32": 32, "tf32": 32, "s32": 32, "f16": 16, "bf16": 16, "s4": 4, "u4": 4, "b1": 1}
 NARROW = ("e4m3", "e5m2", "e3m2", "e2m3", "e2m1")
 DATAPATH = re.compile(
-    r"^(HMMA|QMMA|IMMA|BMMA|DMMA|OMMA|HGMMA|QGMMA|IGMMA|BGMMA|FADD|FMUL|FFMA|HADD2|HFMA2|DADD|DFMA|DMUL|F2F|F2FP)\b"
+    r"^(HMMA|QMMA|IMMA|BMMA|DMMA|OMMA|HGMMA|QGMMA|IGMMA|BGMMA|UTC\w*MMA|FADD|FMUL|FFMA|HADD2|HFMA2|DADD|DFMA|DMUL|F2F|F2FP|MUFU)\b"
 )
 
 
@@ -80,6 +88,10 @@ class Form:
         return self.name.startswith("wgmma")
 
     @property
+    def tensor(self) -> bool:
+        return self.name.startswith("tcgen05")
+
+    @property
     def quads(self) -> bool:
         """m8n8k4 with f16: four tiles per warp, with fragments of its own."""
         return self.name.startswith("mma.m8n8k4.") and self.types[1] == "f16"
@@ -91,7 +103,8 @@ class Form:
 
 
 def forms(arch: str, n: int = 8) -> Iterator[Form]:
-    """Every form `arch` takes (PTX ISA, "mma" and "wgmma.mma_async"; n is the width of the wgmma forms)."""
+    """Every form `arch` takes (PTX ISA: "mma", "wgmma.mma_async", "tcgen05.mma"; n: of the wgmma and tcgen05 forms, of
+    which those of m = 128 take multiples of 16)."""
     sm = int(arch[3:])
 
     def mma(shape: str, types: str, before: str = "", after: str = "", name: str | None = None, **more: object) -> Form:
@@ -187,6 +200,49 @@ def forms(arch: str, n: int = 8) -> Iterator[Form]:
                 wgmma(32, "s32", ab, before=saturate) for ab in pairs("s8", "u8") for saturate in ("", ".satfinite")
             )
             yield wgmma(256, "s32", "b1.b1", after=".and.popc")
+    if sm == 100:
+
+        def tensor(
+            k: int, kind: str, d: str, ab: str, *, scale: str = "", vec: int = 0, after: str = ""
+        ) -> Iterator[Form]:
+            a, b = ab.split(".")
+            for m in (128,) if vec else (64, 128):
+                shape = f"m{m}n{n if m == 64 else -(-n // 16) * 16}k{k}"
+                scaled = f".scale_vec::{vec}X" * bool(vec)
+                yield Form(
+                    f"tcgen05.mma.{shape}.kind::{kind}{scaled}.{d}.{ab}{'.' + scale if scale else ''}{after}",
+                    f"tcgen05.mma.cta_group::1.kind::{kind}" + f".block_scale{scaled}" * bool(vec),
+                    *map(int, re.findall(r"\d+", shape)),
+                    (d, a, b, d),
+                    scale_type=scale or None,
+                    block=k // vec if vec else 0,
+                )
+
+        for d, ab in (("f32", "f16.f16"), ("f16", "f16.f16"), ("f32", "bf16.bf16")):
+            yield from tensor(16, "f16", d, ab)
+        yield from tensor(8, "tf32", "f32", "tf32.tf32")
+        for ab in pairs(*NARROW):
+            for d in ("f32", "f16"):
+                yield from tensor(32, "f8f6f4", d, ab)
+            yield from tensor(32, "mxf8f6f4", "f32", ab, scale="ue8m0", vec=1)
+        if n in (8, 16, 24) or n % 16 == 0:
+            for ab in pairs("s8", "u8"):
+                for saturate in ("", ".satfinite"):
+                    yield from tensor(32, "i8", "s32", ab, after=saturate)
+        for kind, vec, scale in (("mxf4", 2, "ue8m0"), ("mxf4nvf4", 2, "ue8m0"), ("mxf4nvf4", 4, "ue8m0"),
+                                 ("mxf4nvf4", 4, "ue4m3")):
+            yield from tensor(64, kind, "f32", "e2m1.e2m1", scale=scale, vec=vec)
+
+
+def instruction_descriptor(form: Form) -> int:
+    """The 32 bits that say shape and formats of a tcgen05.mma (PTX ISA, "Instruction descriptor")."""
+    packed = "kind::mxf4" in form.name
+    types = {"f16": 0, "bf16": 1, "tf32": 2, "e4m3": 0, "e5m2": 1, "e2m3": 3, "e3m2": 4, "e2m1": 1 if packed else 5}
+    types |= {"u8": 0, "s8": 1}
+    word = types[form.types[1]] << 7 | types[form.types[2]] << 10 | form.n >> 3 << 17 | form.m >> 4 << 24
+    if form.block:
+        return word | (form.scale_type == "ue8m0") << 23
+    return word | {"f16": 0, "f32": 1, "s32": 2}[form.types[0]] << 4 | form.name.endswith(".satfinite") << 3
 
 
 # ---------------------------------------------------------------------------------------------------------- kernels
@@ -194,6 +250,8 @@ def forms(arch: str, n: int = 8) -> Iterator[Form]:
 
 def kernel_source(form: Form, number: int) -> str:
     """The CUDA kernel `form_<number>` that loads a tile, runs the instruction once and stores the result."""
+    if form.tensor:
+        return tensor_source(form, number)
     td, ta, tb, tc = form.types
     code = {t: f"u{max(8, form.width(t))}" for t in form.types}
     lanes = 128 if form.warpgroup else 32
@@ -297,14 +355,55 @@ def kernel_source(form: Form, number: int) -> str:
     return "\n".join(lines)
 
 
-def source(chosen: list[Form]) -> str:
-    """The whole .cu file: one kernel per form, then the table."""
+def tensor_source(form: Form, number: int) -> str:
+    """The kernel of a tcgen05 form: one tile a block of 128 threads; all but the instruction is in capture.cuh."""
+    td, ta, tb, tc = form.types
+    chunks = form.k // form.block if form.block else 0
+
+    def code(t: str) -> str:
+        return f"u{max(8, form.width(t))}"
+
+    def staged(name: str, t: str, lines: int, strides: str) -> str:
+        bits = formats.number_format(t).bits
+        how = f"stage_padded<{bits}>" if bits < 8 == form.width(t) else f"stage<{form.width(t)}>"
+        return f"    {how}(s{name}, (const {code(t)} *)x.{name} + blockIdx.x * {lines * form.k}, {lines}, {strides});"
+
+    scale_operands = ", [%5], [%6]" if chunks else ""
+    scale_inputs = ', "r"(scale_a), "r"(scale_b)' if chunks else ""
+    scales = ("x.scale_a", form.m), ("x.scale_b", form.n)
+    given = ", ".join(
+        f"(const u8 *){name} + blockIdx.x * {lines * chunks}" if chunks else "nullptr" for name, lines in scales
+    )
+    operands = f"(const {code(tc)} *)x.c + tile, ({code(td)} *)x.d + tile"
+    descriptor = f"{instruction_descriptor(form):#x}"
+    tile = f"blockIdx.x * {form.m * form.n}"
+    return "\n".join([
+        f"// {form.name}",
+        f"__global__ void form_{number}(Operands x, int tiles) {{",
+        f"    __shared__ __align__(1024) u8 sa[{form.m * 32}], sb[{form.n * 32}];",
+        staged("a", ta, form.m, f"{form.k}, 1"),
+        staged("b", tb, form.n, f"1, {form.n}"),
+        f"    int tile = {tile};",
+        f"    tensor_tile<{form.m}, {form.n}, {chunks}>(sa, sb, {operands},",
+        f"        {given}, [](u32 d, u64 a, u64 b, u32 scale_a, u32 scale_b) {{",
+        '        asm volatile("{ .reg .pred p; setp.ne.u32 p, %4, 0; "',
+        f'                     "{form.ptx} [%0], %1, %2, %3{scale_operands}, p; }}"',
+        f'                     :: "r"(d), "l"(a), "l"(b), "r"({descriptor}), "r"(1){scale_inputs} : "memory");',
+        "    });",
+        "}",
+    ])
+
+
+def source(chosen: list[Form], ops: list[Operation]) -> str:
+    """The whole .cu file: one kernel per form, then the table; and those of the operations."""
     kernels = "\n\n".join(kernel_source(form, i) for i, form in enumerate(chosen))
     table = "\n".join(
-        f'    {{"{form.name}", form_{i}, 128, {1 if form.warpgroup else 16 if form.quads else 4}}},'
+        f'    {{"{form.name}", form_{i}, 128, {1 if form.warpgroup or form.tensor else 16 if form.quads else 4}}},'
         for i, form in enumerate(chosen)
     )
-    return f'#include "capture.cuh"\n\n{kernels}\n\nextern "C" const Form forms[] = {{\n{table}\n}};\n'
+    table = table or '    {"", nullptr, 1, 1},'
+    head = '#include "capture.cuh"'
+    return f'{head}\n\n{kernels}\n\nextern "C" const Form forms[] = {{\n{table}\n}};\n\n' + table_source(ops)
 
 
 def cuda_tool(name: str) -> str | None:
@@ -313,14 +412,14 @@ def cuda_tool(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=f"{home}/bin")
 
 
-def compile_forms(chosen: list[Form], arch: str, folder: Path) -> Path:
+def compile_forms(chosen: list[Form], ops: list[Operation], arch: str, folder: Path) -> Path:
     """Write and compile the kernels; returns the shared library."""
     nvcc = cuda_tool("nvcc")
     if not nvcc:
         raise CaptureError("nvcc was not found: put the CUDA toolkit's bin folder on PATH or set CUDA_HOME")
     folder.mkdir(parents=True, exist_ok=True)
     file, library = folder / f"forms_{arch}.cu", folder / f"forms_{arch}.so"
-    file.write_text(source(chosen))
+    file.write_text(source(chosen, ops))
     real = arch[3:] + ("a" if int(arch[3:]) >= 90 else "")
     command = [
         nvcc,
@@ -345,8 +444,8 @@ def compile_forms(chosen: list[Form], arch: str, folder: Path) -> Path:
     return library
 
 
-def opcodes(library: Path, chosen: list[Form]) -> dict[str, dict[str, int]]:
-    """Per form the arithmetic SASS opcodes it became, with counts; empty where cuobjdump is missing."""
+def opcodes(library: Path, chosen: list[Form], ops: list[Operation]) -> dict[str, dict[str, int]]:
+    """Per form and operation the arithmetic SASS opcodes it became, with counts; empty where cuobjdump is missing."""
     tool = cuda_tool("cuobjdump")
     if not tool:
         print("cuobjdump was not found: machine.json will not say which SASS opcodes ran", file=sys.stderr)
@@ -354,8 +453,10 @@ def opcodes(library: Path, chosen: list[Form]) -> dict[str, dict[str, int]]:
     text = subprocess.run([tool, "-sass", str(library)], capture_output=True, text=True, check=True).stdout
     found: dict[str, Counter[str]] = {}
     for line in text.splitlines():
-        if function := re.search(r"Function : _Z\d+form_(\d+)8Operands", line):
-            counts = found.setdefault(chosen[int(function[1])].name, Counter())
+        if function := re.search(r"Function : _Z(\d+)([a-z]\w+)", line):
+            kind, number = function[2][: int(function[1])].rsplit("_", 1)
+            names = {"form": chosen, "operation": ops}.get(kind)
+            counts = found.setdefault(names[int(number)].name, Counter()) if names else Counter()
         elif instruction := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", line):
             if DATAPATH.match(instruction[1]):
                 counts[instruction[1]] += 1
@@ -371,6 +472,7 @@ class Gpu:
     def __init__(self, library: Path) -> None:
         self.library = ctypes.CDLL(str(library))
         self.library.run_form.restype = self.library.describe.restype = ctypes.c_char_p
+        self.library.run_operation.restype = ctypes.c_char_p
         name, numbers = ctypes.create_string_buffer(256), (ctypes.c_int * 4)()
         why = self.library.describe(name, numbers)
         if why:
@@ -400,6 +502,36 @@ class Gpu:
                     f"{form.name}: {np.count_nonzero(d != other)} of {d.size} results did not repeat; refused"
                 )
         return d
+
+    def run_operation(self, number: int, op: Operation, seed: int) -> dict[str, np.ndarray]:
+        """x, y (N, lanes) and where they are random words (N,), of launches that gave the same bits; of a function of
+        float32 also `sums`, the checksums of every input (256,)."""
+        x, random = inputs(op, seed)
+        wide = np.ascontiguousarray(x, np.uint32)
+
+        def pointer(array: np.ndarray | None) -> int | None:
+            return None if array is None else array.ctypes.data
+
+        results = []
+        for fill in (0, 0xFFFFFFFF, 0xA5A5A5A5):
+            y = np.full_like(wide, fill)
+            sums = np.zeros(256, np.uint64) if op.function and op.source == "f32" else None
+            for out in (y, sums):
+                if out is None:
+                    continue
+                why = self.library.run_operation(
+                    ctypes.c_int(number), ctypes.c_int(len(x)), ctypes.c_void_p(pointer(wide)),
+                    ctypes.c_void_p(pointer(random)), ctypes.c_void_p(pointer(y) if out is y else None),
+                    ctypes.c_void_p(pointer(sums)),
+                )
+                if why:
+                    raise CaptureError(f"{op.name} failed on {self.name}: {why.decode()}")
+            results.append((y, sums))
+        (y, sums), *others = results
+        if not all(np.array_equal(y, z) and (sums is None or np.array_equal(sums, s)) for z, s in others):
+            raise Refused(f"{op.name}: results did not repeat; refused")
+        found = {"x": x, "y": y.astype(op.d.code_dtype), "random": random, "sums": sums}
+        return {name: array for name, array in found.items() if array is not None}
 
     def check_placement(self, number: int, form: Form) -> None:
         """Small integers must multiply exactly as numpy multiplies them, or elements do not sit where we think."""
@@ -488,7 +620,7 @@ def tiles_for(ins: object, form: Form) -> int:
         else 45_000
         if form.types[0] == "f64"
         else 120_000
-        if form.warpgroup
+        if form.warpgroup or form.tensor
         else 80_000
     )
     return directed + max(budget // size, directed // 2, 22)
@@ -514,9 +646,14 @@ def file_name(name: str) -> str:
 
 
 def capture(
-    gpu: Gpu, arch: str, chosen: list[Form], options: argparse.Namespace, sass: dict[str, dict[str, int]]
+    gpu: Gpu,
+    arch: str,
+    chosen: list[Form],
+    ops: list[Operation],
+    options: argparse.Namespace,
+    sass: dict[str, dict[str, int]],
 ) -> list[str]:
-    """Capture every chosen form into the folder; returns the sentences of those refused."""
+    """Capture every chosen form and operation into the folder; returns the sentences of those refused."""
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "machine.json"
@@ -547,6 +684,22 @@ def capture(
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
         print(f"{form.name}: {len(x)} tiles, {d.size:,} dot products, {path.stat().st_size // 1024} KB", flush=True)
+    for number, op in enumerate(ops):
+        try:
+            arrays = gpu.run_operation(number, op, options.seed)
+        except Refused as why:
+            print(f"REFUSED {why}", flush=True)
+            refused.append(str(why))
+            continue
+        path = folder / operation_file(op)
+        np.savez_compressed(path, **arrays, operation=np.array(op.name))
+        files[path.name] = {
+            "operation": op.name,
+            "sass": sass.get(op.name, {}),
+            "rows": int(arrays["y"].size),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        print(f"{op.name}: {arrays['y'].size:,} results{' and a sweep' * ('sums' in arrays)}", flush=True)
     machine = {
         "kind": "captured",
         "arch": arch,
@@ -640,12 +793,12 @@ def run(options: argparse.Namespace) -> int:
     if options.n % 8 or not 8 <= options.n <= 256:
         raise CaptureError(f"--n {options.n}: wgmma takes n = 8, 16, ... 256")
     chosen = [form for form in forms(arch, options.n) if re.search(options.only, form.name)]
-    if not chosen:
+    ops = [op for op in operations(arch) if re.search(options.only, op.name) and not options.compare]
+    if not chosen and not ops:
         raise CaptureError(f"no form of {arch} matches {options.only!r}")
-    library = compile_forms(
-        chosen, arch, options.folder / "build" if options.compile_only else Path(tempfile.mkdtemp(prefix="capture-"))
-    )
-    print(f"{len(chosen)} forms compiled for {arch}: {library}", flush=True)
+    build = options.folder / "build" if options.compile_only else Path(tempfile.mkdtemp(prefix="capture-"))
+    library = compile_forms(chosen, ops, arch, build)
+    print(f"{len(chosen)} forms and {len(ops)} operations compiled for {arch}: {library}", flush=True)
     if options.compile_only:
         return 0
     gpu = Gpu(library)
@@ -655,9 +808,10 @@ def run(options: argparse.Namespace) -> int:
     failed = (
         compare(gpu, arch, chosen, options)
         if options.compare
-        else capture(gpu, arch, chosen, options, opcodes(library, chosen))
+        else capture(gpu, arch, chosen, ops, options, opcodes(library, chosen, ops))
     )
-    print("\n".join([f"{len(failed)} of {len(chosen)} forms " + ("differ" if options.compare else "refused"), *failed]))
+    verdict = "differ" if options.compare else "refused"
+    print("\n".join([f"{len(failed)} of {len(chosen) + len(ops)} {verdict}", *failed]))
     return 1 if failed else 0
 
 
