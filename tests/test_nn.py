@@ -376,6 +376,9 @@ def test_instructions_are_found_by_format():
     assert unit_for("sm_90", "float8_e4m3fn", "float8_e5m2").name == "wgmma.m64n256k32.f32.e4m3.e5m2"
     assert unit_for("sm_80", "bfloat16", "bfloat16").name == "mma.m16n8k16.f32.bf16.bf16.f32"
     assert unit_for("sm_70", "float32", "float32").name == "fma.rn.f32"
+    assert unit_for("gfx942", "float8_e4m3fnuz", "float8_e5m2fnuz").name == "v_mfma_f32_16x16x32_fp8_bf8"
+    assert unit_for("x86_64", "bfloat16", "bfloat16").name == "tdpbf16ps"
+    assert Run(TINY, "fp8-hopper", arch="h100").m.arch == "sm_90"
     with pytest.raises(UnknownInstruction, match="sm_80 has no instruction that multiplies float8_e4m3fn"):
         unit_for("sm_80", "float8_e4m3fn", "float8_e4m3fn")
 

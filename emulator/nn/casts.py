@@ -76,11 +76,11 @@ class Cast(Protocol):
     def __call__(self, x: Array, axis: int, where: Where) -> Operand: ...
 
 
-def _converted(x: Array, to: str, rounding: str, where: Where, profile: str | None = None) -> Array:
+def _converted(x: Array, to: str, rounding: str, where: Where, overflow: str | None = None) -> Array:
     """x in format `to`; a transposed array as it lies in memory."""
     turned = x.ndim == 2 and x.flags.f_contiguous
     seed = where.key if rounding == "sr" else None
-    y = convert(x.T if turned else x, to, rounding=rounding, profile=profile, seed=seed)
+    y = convert(x.T if turned else x, to, rounding=rounding, overflow=overflow, seed=seed)
     return y.T if turned else y
 
 
@@ -118,7 +118,7 @@ class Scaled:
             amax = before.max(initial=F32(0))
         scale = self._scale(amax)
         with np.errstate(all="ignore"):
-            codes = _converted(x * scale, self.format, self.rounding, where, "cuda")
+            codes = _converted(x * scale, self.format, self.rounding, where, "saturate")
         return Operand(codes, self.format, F32(1) / scale)
 
     def _scale(self, amax: Any) -> Any:

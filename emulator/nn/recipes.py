@@ -76,8 +76,9 @@ def _linear(name: str, cast: Cast) -> Recipe:
     return Recipe(name, Gemm(cast, cast), Gemm(cast, cast), Gemm(cast, cast))
 
 
-def _fp8(name: str, history: int = 0, promote: int = 0, arch: str | None = None) -> Recipe:
-    e4m3, e5m2 = Scaled("float8_e4m3fn", history=history), Scaled("float8_e5m2", history=history)
+def _fp8(name: str, history: int = 0, promote: int = 0, arch: str | None = None,
+         formats: tuple[str, str] = ("float8_e4m3fn", "float8_e5m2")) -> Recipe:
+    e4m3, e5m2 = (Scaled(each, history=history) for each in formats)
     return Recipe(name, Gemm(e4m3, e4m3, promote=promote), Gemm(e5m2, e4m3, promote=promote),
                   Gemm(e4m3, e5m2, promote=promote), arch=arch)
 
@@ -105,6 +106,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     _fp8("fp8-delayed", history=16),
     _fp8("fp8-hopper", arch="sm_90"),
     _fp8("fp8-hopper-promote", promote=128, arch="sm_90"),
+    _fp8("fp8-fnuz", arch="gfx942", formats=("float8_e4m3fnuz", "float8_e5m2fnuz")),
     _linear("mxfp8", _MXFP8),
     _linear("mxfp4", _MXFP4),
     Recipe("nvfp4", Gemm(_NVFP4, _NVFP4_TILE), Gemm(_NVFP4_SR, _NVFP4_TILE),

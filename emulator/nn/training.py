@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import instructions
 from ..errors import BadOperand
 from . import data
 from .data import Data, choose
@@ -90,6 +91,7 @@ class Run:
             raise BadOperand(f"task {task!r} is not known; the tasks are {', '.join(TASKS)}")
         self.name, self.task = (task, TASKS[task]) if isinstance(task, str) else task
         self.recipe, self.seed, self.step, self.seconds = recipe_of(recipe), seed, 0, 0.0
+        arch = next(iter(instructions.table(arch).values())).arch if arch else None         # h100 is sm_90
         if arch and self.recipe.arch and arch != self.recipe.arch:
             raise BadOperand(f"recipe {self.recipe.name} is about {self.recipe.arch}; it does not run on {arch}")
         self.steps = self.task.steps if steps is None else steps
