@@ -578,7 +578,7 @@ def probe_unit(words: tuple[str, ...], arch: str | None, only: str) -> None:
 # --- training ---------------------------------------------------------------------------------------------------------
 
 @main.command()
-@click.argument("task", type=click.Choice(["digits", "digits-sigmoid", "text"]))
+@click.argument("task", type=click.Choice(["digits", "digits-sigmoid", "text", "text-small"]))
 @click.option("--recipe", default="bf16", show_default=True, metavar="NAME", help="How every product is done.")
 @click.option("--arch", help="Default: the recipe's, else sm_100.")
 @click.option("--steps", type=click.IntRange(1), help="Default: the task's.")
@@ -593,7 +593,7 @@ def train(task: str, recipe: str, arch: str | None, steps: int | None, seed: int
     """Train a small network, every product of it on emulated instructions.
 
     digits: 8x8 handwritten digits, ReLU and cross entropy (digits-sigmoid: the classic network, squared error). text: a
-    transformer that learns to write like Python's help, character by character.
+    transformer that learns to write like Python's help, character by character (text-small: one to compare recipes on).
     """
     from .nn import Run
 

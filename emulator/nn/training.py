@@ -61,6 +61,8 @@ TASKS = {
                    lambda model: SGD(model.weights.flat.size, momentum=0.9), batch=32, rate=0.05, steps=1500),
     "digits-sigmoid": Task(data.digits, lambda found, seed: MLP((64, 64, 32, 10), "sigmoid", "mse", seed),
                            lambda model: SGD(model.weights.flat.size, momentum=0.9), batch=32, rate=2.0, steps=3000),
+    "text-small": Task(data.text, lambda found, seed: Transformer(len(found.letters), 32, 32, 2, 3, seed=seed), _adamw,
+                       batch=16, rate=1e-2, steps=300, warmup=20),
     "text": Task(data.text, lambda found, seed: Transformer(len(found.letters), seed=seed), _adamw, batch=16, rate=3e-3,
                  steps=1500, warmup=50),
 }
