@@ -28,6 +28,7 @@ typedef struct {            /* one call */
     enum kind kind;
     bool half;              /* the sums are F16 */
     bool narrow;            /* the operands are narrowed to halves */
+    bool whole;             /* the products of a sum fit in a float, in units of the smallest */
     const kernels *with;
     /* planes and scratch */
     reader read_a, read_b;
@@ -474,6 +475,15 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
                      : load_sums(p, rows, columns, (uint32_t)(t.low + 127) << 23, (126 + 127u) << 23);
     if (p->kind == THROUGH_F16)
         return !through_f16(p, t);
+    if (p->whole) {
+        t.lowest = p->a.emin - p->a.row.frac_bits + p->b.emin - p->b.row.frac_bits;
+        kept = enter(EMU_ROUND_RZ, true);
+        bad = p->with->chain_whole(&t);
+        leave(kept);
+        if (!bad)
+            return true;
+        load_sums(p, rows, columns, 0, UINT32_MAX);
+    }
     bool (*chain)(const tile *) = a->hot ? p->with->chain_hot : p->with->chain;
     chain = p->narrow ? p->with->chain_narrow : p->half ? p->with->chain_half : chain;
     kept = enter(EMU_ROUND_RZ, true);
@@ -559,6 +569,13 @@ static bool is_narrow(const format *f)
 {
     int span = f->emax - f->emin + f->row.frac_bits;
     return span <= 30 + (f->row.frac_bits <= 2) && f->row.frac_bits <= 3;
+}
+
+/* Does chain_whole know it? A sum of at most 32 products of less than 2^(emax + 1) each, in units of the smallest. */
+static bool is_whole(const product *p)
+{
+    int bits = 5 + p->a.emax + 1 + p->b.emax + 1 - (p->a.emin - p->a.row.frac_bits) - (p->b.emin - p->b.row.frac_bits);
+    return p->kind == CHAIN && !p->half && !p->row->block && p->row->precision == 23 && p->row->frac >= 23 && bits <= 24;
 }
 
 static enum kind kind_of(const product *p)
@@ -707,6 +724,7 @@ int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t 
     p.half = p.d.row.bits == 16;
     p.narrow = p.with->chain_narrow && p.kind == CHAIN && !p.half && !row->block && row->frac == 13 && is_narrow(&p.a)
             && is_narrow(&p.b);
+    p.whole = is_whole(&p);
     p.read_a = reader_of(&p.a, scaled && p.kind == CHAIN);
     p.read_b = reader_of(&p.b, scaled && p.kind == CHAIN);
     p.width = p.kind == SLOW ? WIDEST : (size_t)p.with->width / (p.kind == FUSED && p.d.bytes == 8 ? 2 : 1);

@@ -60,6 +60,7 @@ typedef struct {
     float *c;                           /* [ROWS][width]: C, then D */
     int rows, groups, terms;            /* terms: a multiple of 4 */
     int frac, floor, emin;              /* of the row; emin that of its output */
+    int lowest;                         /* of chain_whole */
     int low, clear;                     /* the exponent that a cleared byte of 0 stands for */
     const uint16_t *a_half, *b_half;    /* of chain_narrow: as a; and [k / 2][width][2], both scaled */
     int tops;                           /* and the largest claims of the panels, added */
@@ -77,6 +78,7 @@ typedef struct {
     /* The sums of a chain into F32 (rounded toward zero) or F16 (to nearest even). True: some sum left 32 bits or the
      * range of F16, and the tile is not to be used. The caller sets rounding toward zero, subnormals flushed. */
     bool (*chain)(const tile *), (*chain_hot)(const tile *), (*chain_half)(const tile *);
+    bool (*chain_whole)(const tile *);  /* into F32, of products that are not cut; true if one might be */
     /* The same for FP8 and frac = 13, from values narrowed to halves, `top` being the panel's; maybe NULL, all three. */
     void (*narrow_a)(const float *, int count, int top, uint16_t *);
     void (*narrow_b)(const float *, int depth, int top, uint16_t *);

@@ -317,6 +317,45 @@ static bool chain(const tile *t) { return chain_any(t, false, false); }
 static bool chain_hot(const tile *t) { return chain_any(t, true, false); }
 static bool chain_half(const tile *t) { return chain_any(t, true, true); }
 
+/* The sum of `count` products for four vectors of columns. Exact: every partial sum fits in a float's 24 bits. */
+static inline __attribute__((always_inline)) void sum_of(const float *a, const float *b, size_t count, floats *sum)
+{
+    floats part[4] = {{0}};
+    for (size_t k = 0; k < count; k += 4)
+        for (size_t i = k; i < k + 4; i++) {
+            floats x = a[i] - (floats){0};
+            for (int v = 0; v < 4; v++)
+                part[v] = multiply_add(((const floats *)b)[4 * i + v], x, part[v]);
+            KEEP(part);
+        }
+    for (int v = 0; v < 4; v++)
+        sum[v] = part[v];
+}
+
+/* The same where no product can be cut: narrow formats, whose products are all multiples of 2^lowest, and
+ * E <= frac + lowest. Their sum then fits in a float's 24 bits (the caller has seen to it), so it is exact in any order. So
+ * is C, cut. One addition toward zero rounds as the specification does, and makes +0 of a zero, as the sum is never -0. The
+ * other float arithmetic is that of `chain`. True: some E was larger, and the tile is not to be used. */
+static bool chain_whole(const tile *t)
+{
+    const constants is = constants_of(t);
+    const ints most = (ints)(power(t->frac + t->lowest) - is.low);
+    words bad = {0};
+    for (size_t group = 0; group < (size_t)t->groups; group++)
+        for (size_t row = 0; row < (size_t)t->rows; row++) {
+            floats *c = (floats *)(t->c + row * WIDTH), sums[4];
+            size_t terms = (size_t)t->terms;
+            words top[4], sum[4];
+            align(&is, claims_of(t, group, row, &is.clear), c, false, top, sum);
+            sum_of(t->a + (group * ROWS + row) * terms, t->b + group * terms * WIDTH, terms, sums);
+            for (int v = 0; v < 4; v++) {
+                c[v] = sums[v] + ROUNDED(sum[v]) * (floats)(power(127) - is.one + top[v]);
+                bad |= (words)((ints)top[v] > most);
+            }
+        }
+    return any(bad);
+}
+
 /* --- the other methods --------------------------------------------------------------------------------------------- */
 
 /* fp8_through_f16's last step. Into F16 by way of float, which is as good as rounding once: 24 >= 2 * 11 + 2 bits
@@ -334,21 +373,6 @@ static bool add(const tile *t, const float *part, bool half)
         }
     }
     return any(bad);
-}
-
-/* The sum of `count` products for four vectors of columns. Exact: every partial sum fits in a float's 24 bits. */
-static inline __attribute__((always_inline)) void sum_of(const float *a, const float *b, size_t count, floats *sum)
-{
-    floats part[4] = {{0}};
-    for (size_t k = 0; k < count; k += 4)
-        for (size_t i = k; i < k + 4; i++) {
-            floats x = a[i] - (floats){0};
-            for (int v = 0; v < 4; v++)
-                part[v] = multiply_add(((const floats *)b)[4 * i + v], x, part[v]);
-            KEEP(part);
-        }
-    for (int v = 0; v < 4; v++)
-        sum[v] = part[v];
 }
 
 /* With .satfinite the sum of one instruction and C is clamped: it left 32 bits if its sign is neither's. */
@@ -448,5 +472,5 @@ FUSED_KERNEL(chain_floats, float, floats, fma_floats)
 FUSED_KERNEL(chain_doubles, double, doubles, fma_doubles)
 
 #define COMMON_KERNELS .width = WIDTH, .take_a = take_a, .take_b = take_b, .chain = chain, .chain_hot = chain_hot, \
-    .chain_half = chain_half, .add = add, .integers = integers, .groups = groups, .fused_floats = chain_floats, \
-    .fused_doubles = chain_doubles
+    .chain_half = chain_half, .chain_whole = chain_whole, .add = add, .integers = integers, .groups = groups, \
+    .fused_floats = chain_floats, .fused_doubles = chain_doubles

@@ -37,6 +37,7 @@ FAMILIES = {row.name: row for row in (find(*name.split()) for name in """
     sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f32.e4m3.e4m3
     sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f32.e5m2.e3m2
     sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f32.e2m3.e2m1
+    sm_100 tcgen05.mma.m64n8k32.kind::f8f6f4.f32.e3m2.e3m2
     sm_90 wgmma.m64n8k16.f16.f16.f16
     sm_80 mma.m16n8k16.f16.f16.f16.f16
     sm_70 mma.m8n8k4.f16.f16.f16.f16
