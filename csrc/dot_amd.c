@@ -173,11 +173,19 @@ static uint32_t even_and_odd(const job *j, const plane *a, const plane *b, size_
 static void enter(const job *j, const format *f, number x, plane *to, size_t i)
 {
     (void)j;
-    bool subnormal = x.kind == FINITE && !(x.sig >> f->row.frac_bits);
     to->sig[i] = x.negative ? -(int32_t)x.sig : (int32_t)x.sig;
     to->claim[i] = x.sig ? x.exp + f->row.frac_bits : NOTHING;
+}
+
+/* What flushed_pairs reads: a normal number, or +0. */
+static void enter_flushed(const job *j, const format *f, number x, plane *to, size_t i)
+{
+    uint64_t bits = (uint64_t)(x.exp + 1023) << 52;
+    double power;                                       /* 2^exp: from its bits, as ldexp takes its time */
+    memcpy(&power, &bits, sizeof power);
+    enter(j, f, x, to, i);
     to->value[i] = x.kind == NOT_A_NUMBER ? NAN : x.kind == INF ? (x.negative ? -INFINITY : INFINITY)
-                 : subnormal ? 0 : ldexpf((float)to->sig[i], x.exp);       /* flushed_pairs: +0 */
+                 : x.sig >> f->row.frac_bits ? (float)(to->sig[i] * power) : 0;
 }
 
 static uint32_t flushed_c(uint32_t c)
@@ -200,6 +208,7 @@ int amd_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k,
     case EMU_METHOD_EXACT_SUMS: j.group = exact_sums; break;
     case EMU_METHOD_FLUSHED_PAIRS:
         j.group = flushed_pairs;
+        j.enter = enter_flushed;
         j.enter_c = flushed_c;
         if (row->k % row->terms || (row->terms & (row->terms - 1)) || j.a.emin < -126 || j.b.emin < -126 || j.a.emax > 127
             || j.b.emax > 127)

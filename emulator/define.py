@@ -124,8 +124,10 @@ def row_of(ins: Instruction) -> dict[str, Any]:
         row["method"] = ins.method
     elif not callable(ins.method) and (ins.method != "chain" or ins.saturate):
         row["method"] = ins.method
+    if isinstance(ins.d, Float):
+        row["terms"] = ins.terms
     if ins.adder:
-        row |= {"terms": ins.terms, "frac": ins.adder.frac, "floor": ins.floor, "precision": ins.precision}
+        row |= {"frac": ins.adder.frac, "floor": ins.floor, "precision": ins.precision}
     if isinstance(ins.d, Float):
         row["rounding"] = ins.rounding
     if isinstance(ins, Defined) and ins.groups:

@@ -34,7 +34,9 @@ def same(unit, row, tiles=24):
     ("sm_90", "wgmma.m64n8k32.f32.e4m3.e4m3"), ("sm_90", "mma.m16n8k32.f16.e5m2.e5m2.f16"),
     ("sm_120", "mma.m16n8k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.f32.ue4m3"), ("sm_80", "mma.m8n8k4.f64.f64.f64.f64.rz"),
     ("sm_120", "mma.m16n8k32.kind::mxf8f6f4.scale_vec::1X.f32.e4m3.e2m1.f32.ue8m0"),
-    ("sm_80", "mma.m16n8k32.s32.s8.u8.s32.satfinite"), ("sm_90", "mma.m8n8k4.f32.f16.f16.f32")])
+    ("sm_80", "mma.m16n8k32.s32.s8.u8.s32.satfinite"), ("sm_90", "mma.m8n8k4.f32.f16.f16.f32"),
+    ("gfx908", "v_mfma_f32_4x4x4f16"), ("gfx90a", "v_mfma_f32_4x4x2bf16"), ("gfx942", "v_mfma_f32_4x4x4_16b_bf16"),
+    ("gaudi2", "mme.fp32.fp8_152"), ("gaudi3", "mme.fp32.tf32")])
 def test_a_row_made_of_a_row_is_that_row(arch, name):
     row = emulator.instruction(arch, name)
     unit = define("copy", base=row)
