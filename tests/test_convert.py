@@ -464,6 +464,29 @@ def test_every_float32_like_ml_dtypes(name):
         assert not wrong.any(), hex(start + int(np.flatnonzero(wrong)[0]))
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["bf16", "f16", "e4m3", "e5m2", "e2m1"])
+def test_every_float32_by_the_middles_between_values(name):
+    """Between two middles of the table of values every float32 has one result: each of 2**32, to nearest even."""
+    target, size = number_format(name), 1 << 24
+    grid = np.array([np.ldexp(float(n.sig), n.exp) for n in (decode(target, c) for c in range(target.max_code + 1))])
+    middles = (grid + np.append(grid[1:], 2 * grid[-1] - grid[-2])) / 2
+    near = middles.astype(np.float32)
+    up = (near < middles) | ((near == middles) & (np.arange(middles.size) % 2 == 0))    # a tie stays at an even code
+    first = np.concatenate([[0], near.view(np.uint32).astype(np.int64) + up, [0x7F800001, 1 << 31]])
+    beyond = target.max_code if target.specials == "finite" else target.max_code + 1    # infinity, in e4m3 NaN
+    results = np.append(np.arange(target.max_code + 1), beyond)
+    for sign in (0, 1):
+        nan = (1 - sign) * target.sign if target.nan_code is None else target.nan_code | sign * target.sign
+        codes = np.append(results | sign * target.sign, nan).astype(target.code_dtype)
+        for start in range(0, 1 << 31, size):
+            counts = np.diff(np.clip(first, start, start + size))
+            x = np.arange(start, start + size, dtype=np.uint32) | np.uint32(sign << 31)
+            found = convert(x.view(np.float32), target, profile="ml_dtypes").view(target.code_dtype)
+            wrong = found != np.repeat(codes, counts)
+            assert not wrong.any(), hex(x[wrong][0])
+
+
 # --- the face ---------------------------------------------------------------------------------------------------------
 
 def test_layouts_types_and_shapes():
