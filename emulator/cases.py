@@ -2,7 +2,7 @@
 
 Uniform random bits almost never meet an alignment edge, a tie or the exponent floor, so most classes here aim:
 exponents kept within the adder's window, products that cancel, sums that end exactly between two results. The `probe`
-class holds directed vectors, each of which settles one question about a datapath (how many bits, which order, where
+classes hold directed vectors, each of which settles one question about a datapath (how many bits, which order, where
 the floor is, what becomes of NaN, signed zeros, overflow). The capture tool runs these operands on silicon, the tests
 through every engine.
 """
@@ -33,6 +33,11 @@ CLASSES = (
     "overflow",
     "nan",
     "zero-sign",
+    "sparse",
+    "probe order",
+    "probe output",
+    "probe specials",
+    "probe scales",
 )
 
 
@@ -65,10 +70,10 @@ def generate(ins: Any, tiles: int, seed: int = 0, probes: bool = True) -> Cases:
     why: list[int] = []
     if probes:
         directed = _pack(ins, _probes(ins))[: tiles * 2 // 3]
-        parts += directed
-        why += [0] * len(directed)
+        parts += [tile for _, tile in directed]
+        why += [CLASSES.index(topic) for topic, _ in directed]
     integer = isinstance(ins.a, Integer)
-    names = ("random", "cancel", "carry", "overflow") if integer else CLASSES[1:] + ("close", "cancel", "align-edge")
+    names = ("random", "cancel", "carry", "overflow") if integer else (*_FLOATS, "close", "cancel", "align-edge")
     rest = tiles - len(why)
     for i, name in enumerate(names):
         count = rest // len(names) + (i < rest % len(names))
@@ -361,6 +366,12 @@ def _zero_sign(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tup
     return pick(ins.a, sa, 0.25), pick(ins.b, sb, 0.4), pick(ins.c, sc, 0.1)
 
 
+def _sparse(rng: np.random.Generator, ins: Any, tiles: int, name: str) -> tuple[np.ndarray, ...]:
+    """The close class with 30 % signed zeros and as many subnormals: what uniform bits never show of either."""
+    a, b, c = _close(rng, ins, tiles, name)
+    return _sprinkle(rng, ins.a, a, 0.3), _sprinkle(rng, ins.b, b, 0.3), _sprinkle(rng, ins.c, c, 0.3)
+
+
 _FLOATS: dict[str, Callable[[np.random.Generator, Any, int, str], tuple[np.ndarray, ...]]] = {
     "random": _random,
     "close": _close,
@@ -372,6 +383,7 @@ _FLOATS: dict[str, Callable[[np.random.Generator, Any, int, str], tuple[np.ndarr
     "overflow": _overflow,
     "nan": _nan,
     "zero-sign": _zero_sign,
+    "sparse": _sparse,
 }
 
 
@@ -488,9 +500,10 @@ class _Probes:
     """Dot products a . b + c as codes; those an instruction cannot state are left out."""
 
     ins: Any
-    rows: list[tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]] = field(
+    rows: list[tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...], tuple[int, ...], str]] = field(
         default_factory=list
     )
+    topic: str = "probe"
 
     def add(
         self,
@@ -516,15 +529,16 @@ class _Probes:
                     chunks[j] = code_of(ins.scale, x)
             scales.append(tuple(chunks))
         if code is not None and None not in scales[0] + scales[1]:
-            self.rows.append((tuple(a), tuple(b), code, scales[0], scales[1]))
+            self.rows.append((tuple(a), tuple(b), code, scales[0], scales[1], self.topic))
 
 
-def _pack(ins: Any, probes: _Probes) -> list[tuple[np.ndarray | None, ...]]:
-    """Tiles that hold the probes: each has a row (A, C) of its own and shares a column with those of the same B."""
-    tiles: list[tuple[np.ndarray | None, ...]] = []
+def _pack(ins: Any, probes: _Probes) -> list[tuple[str, tuple[np.ndarray | None, ...]]]:
+    """Tiles that hold the probes, by topic: each probe has a row (A, C) of its own and shares a column with those of
+    the same B."""
+    tiles: list[tuple[str, tuple[np.ndarray | None, ...]]] = []
     row, columns = ins.m, {}  # type: int, dict[Any, int]
-    for a, b, c, scale_a, scale_b in probes.rows:
-        if row == ins.m or ((b, scale_b) not in columns and len(columns) == ins.n):
+    for a, b, c, scale_a, scale_b, topic in probes.rows:
+        if row == ins.m or topic != tiles[-1][0] or ((b, scale_b) not in columns and len(columns) == ins.n):
             shapes = (ins.m, ins.k), (ins.k, ins.n), (ins.m, ins.n)
             tile: list[np.ndarray | None] = [np.zeros(s, f.code_dtype) for s, f in zip(shapes, (ins.a, ins.b, ins.c))]
             chunks = ins.k // ins.block if ins.scale else 0
@@ -532,10 +546,10 @@ def _pack(ins: Any, probes: _Probes) -> list[tuple[np.ndarray | None, ...]]:
                 np.full(s, code_of(ins.scale, 1), np.uint8) if chunks else None
                 for s in ((ins.m, chunks), (chunks, ins.n))
             ]
-            tiles.append(tuple(tile))
+            tiles.append((topic, tuple(tile)))
             row, columns = 0, {}
         column = columns.setdefault((b, scale_b), len(columns))
-        ta, tb, tc, tsa, tsb = tiles[-1]
+        ta, tb, tc, tsa, tsb = tiles[-1][1]
         ta[row], tb[:, column], tc[row] = a, b, c  # type: ignore[index]
         if tsa is not None and tsb is not None:
             tsa[row], tsb[:, column] = scale_a, scale_b
@@ -608,6 +622,7 @@ def _probe_window(p: _Probes) -> None:
 
 def _probe_order(p: _Probes) -> None:
     """Which k are summed together and in what order: the numbers after the group of j survive, those before drown."""
+    p.topic = "probe order"
     ins = p.ins
     for x, y in ((7, -9), (8, -6)):
         for j in range(ins.k):
@@ -625,6 +640,7 @@ def _probe_order(p: _Probes) -> None:
 
 def _probe_output(p: _Probes) -> None:
     """Rounding, overflow, what an accumulator word keeps."""
+    p.topic = "probe output"
     ins, d = p.ins, p.ins.d
     for low in (Fraction(3, 4), Fraction(1, 2), Fraction(1, 4), Fraction(3, 2)):
         for sign in (1, -1):
@@ -669,6 +685,7 @@ def _probe_output(p: _Probes) -> None:
 
 def _probe_specials(p: _Probes) -> None:
     """NaN, infinities, signed zeros."""
+    p.topic = "probe specials"
     ins, c, d = p.ins, p.ins.c, p.ins.d
     plus, minus = Raw(c.inf_code), Raw(c.inf_code | c.sign)
     c_nan = Raw(c.nan_code | c.sign | 0x123 >> (0 if c.frac_bits > 10 else 4))
@@ -711,6 +728,7 @@ def _probe_specials(p: _Probes) -> None:
 
 def _probe_scaled(p: _Probes) -> None:
     """Block scales: the window, the group, NaN scales over zeros, the floor (kinds mxf8f6f4, mxf4, mxf4nvf4)."""
+    p.topic = "probe scales"
     block, high, low = p.ins.block, _two(8), _two(-9)
     first, group = (high, low), (block + 0, block + 4, block + 8, block + 12)
     quarter = {k: (Fraction(1, 2), Fraction(1, 2)) for k in group}
