@@ -438,9 +438,45 @@ def convert(numbers: tuple[str, ...], to: str, source: str, **choices: Any) -> N
                               return_report=True, **choices)
     for code, result in zip(came.tolist(), codes(found, target, "the result").tolist()):
         click.echo(f"{show.describe(fmt, code)} -> {show.describe(target, result)}")
+    _told(report)
+
+
+def _told(report: Any) -> None:
     told = [f"{count} {name}" for name, count in vars(report).items() if count and name != "elements"]
     if told:
         click.echo(", ".join(told))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("numbers", nargs=-1, required=True, metavar="X...")
+@click.argument("scheme", metavar="SCHEME")
+@click.option("--from", "source", default="float64", show_default=True, metavar="FORMAT", help="As for convert.")
+@click.option("--block", type=click.IntRange(1), help="Elements that share a scale.")
+@click.option("--rule", help="Of the scale: floor, ceil, even, rceil, or a rounding mode. Default: the format's.")
+@click.option("--mode", help="exact, te or torchao (NVFP4).")
+@click.option("--two-level/--one-level", default=None, help="With a tensor scale or without. Default: the format's.")
+def quantize(numbers: tuple[str, ...], scheme: str, source: str, **options: Any) -> None:
+    """Numbers in a block format: scales and codes. `emulator quantize 7 0.25 -1 mxfp4 --rule rceil`."""
+    import numpy as np
+
+    from . import show
+    from .arrays import any_codes, from_codes
+    from .blocks import BLOCKS
+    from .formats import number_format
+
+    fmt = number_format(source)
+    came = np.array([_number(text, fmt) for text in numbers], fmt.code_dtype)
+    if scheme not in BLOCKS:
+        raise BadOperand(f"{scheme!r} is no block format; they are {', '.join(BLOCKS)}")
+    given = {name: choice for name, choice in options.items() if choice is not None}
+    q, report = BLOCKS[scheme].quantize(from_codes(came, fmt), return_report=True, **given)
+    scales, values = any_codes(q.scales, q.format.scale, "the scales").tolist(), q.dequantize("float64").tolist()
+    for i, (code, element) in enumerate(zip(came.tolist(), q.codes.tolist())):
+        if i % q.format.block[0] == 0:
+            tensor = "" if q.tensor_scale is None else f", tensor scale {q.tensor_scale!s}"
+            click.echo(f"scale {show.describe(q.format.scale, scales[i // q.format.block[0]])}{tensor}")
+        click.echo(f"  {show.describe(fmt, code)} -> {show.describe(q.format.element, element)}, that is {values[i]!r}")
+    _told(report)
 
 
 def _number(text: str, fmt: Format) -> int:

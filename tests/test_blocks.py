@@ -9,13 +9,25 @@ from functools import cache
 import ml_dtypes
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_formats import value
 from test_rounding import by_definition
 
 import emulator
-from emulator import BLOCKS, BadOperand, BlockFormat, Float, UnknownFormat, convert, engine_c, number_format, quantize
+from emulator import (
+    BLOCKS,
+    BadOperand,
+    BlockFormat,
+    Float,
+    UnknownFormat,
+    cli,
+    convert,
+    engine_c,
+    number_format,
+    quantize,
+)
 from emulator.arrays import unpack
 from emulator.blocks import POWERS, from_128x4, to_128x4
 from emulator.exact import decode
@@ -552,3 +564,13 @@ def test_a_row_of_ones_own():
     assert quantize(spread(3, 11), USER).scales.tobytes() == q.scales.tobytes()
     four = BlockFormat("mxint4", number_format("int4"), (32,), E8M0, "floor")
     assert four.quantize([1.75, -1.75, 0.3]).elements.tolist() == [7, -7, 1]
+
+
+def test_command():
+    done = CliRunner().invoke(cli.main, ["quantize", "7", "0.25", "-1", "nan", "mxfp4", "--block", "3"])
+    assert done.exit_code == 0 and done.output.splitlines() == [
+        "scale 0x7f 1.0", "  0x401c000000000000 7.0 -> 0x7 6.0, that is 6.0",
+        "  0x3fd0000000000000 0.25 -> 0x0 0.0, that is 0.0", "  0xbff0000000000000 -1.0 -> 0xa -1.0, that is -1.0",
+        "scale 0xff nan", "  0x7ff8000000000000 nan -> 0x0 0.0, that is nan", "1 saturated, 1 flushed, 1 nan"]
+    refused = CliRunner().invoke(cli.main, ["quantize", "7", "mxfp5"])
+    assert refused.exit_code == 2 and "mxfp8_e4m3" in refused.output

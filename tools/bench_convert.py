@@ -30,13 +30,13 @@ from emulator.arrays import pack
 Call = Callable[[], Any]
 
 
-def cases(x: np.ndarray) -> list[tuple[str, int, Call, dict[str, Call]]]:
+def cases(x: np.ndarray, with_torch: bool) -> list[tuple[str, int, Call, dict[str, Call]]]:
     """(name, goal or 0, ours, peers)."""
     wide = x.astype(np.float64)
     bits = np.random.default_rng(1).integers(0, 1 << 16, x.shape, np.uint32)
     fp8, half, brain = (x.astype(t) for t in (ml_dtypes.float8_e4m3fn, np.float16, ml_dtypes.bfloat16))
     mine = Float("mine", 6, 5)
-    torch: Any = __import__("torch") if importlib.util.find_spec("torch") else None
+    torch: Any = __import__("torch") if with_torch and importlib.util.find_spec("torch") else None
     if torch:
         torch.set_num_threads(1)
 
@@ -88,14 +88,15 @@ def measure(calls: dict[str, Call], repeats: int) -> dict[str, float]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--size", default=4.0, show_default=True, help="Million elements.")
 @click.option("--repeat", default=9, show_default=True, help="Rounds, of which the median counts.")
+@click.option("--torch/--no-torch", "with_torch", default=True, help="Beside torch, where it is installed.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to this file.")
-def main(size: float, repeat: int, report: Path | None) -> None:
+def main(size: float, repeat: int, with_torch: bool, report: Path | None) -> None:
     """Measure the speed of conversion and quantisation beside numpy's copy, ml_dtypes and torch."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     columns = 1024
     x = np.random.default_rng(0).standard_normal((max(16, round(size * 1e6 / columns)), columns)).astype(np.float32)
     there = np.empty_like(x)
-    table, rows, two_cores = cases(x), [], {}
+    table, rows, two_cores = cases(x, with_torch), [], {}
     if cores:
         os.sched_setaffinity(0, {cores[-1]})
     click.echo(f"{x.size / 1e6:.1f} million elements on one core, medians of {repeat}, million elements/s")
