@@ -414,18 +414,18 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
-void emu_pack(int bits, int64_t n, const uint8_t *codes, uint8_t *packed)
+void emu_pack(int bits, int64_t n, const uint8_t *restrict codes, uint8_t *restrict packed)
 {
     uint32_t mask = (1u << bits) - 1, pending = 0;
     int held = 0;
-    int64_t i = 0;
+    int64_t i = 0, pairs = bits == 4 ? n / 2 : 0;
     if (bits == 8 && n > 0) {
         memcpy(packed, codes, (size_t)n);
         return;
     }
-    for (; bits == 4 && i + 1 < n; i += 2)          /* the common width, in a loop that vectorises */
-        packed[i / 2] = (uint8_t)((codes[i] & 15) | codes[i + 1] << 4);
-    for (packed += i / 2; i < n; i++) {
+    for (; i < pairs; i++)                          /* the common width, in a loop that vectorises */
+        packed[i] = (uint8_t)((codes[2 * i] & 15) | codes[2 * i + 1] << 4);
+    for (packed += i, i *= 2; i < n; i++) {
         pending |= (codes[i] & mask) << held;
         for (held += bits; held >= 8; held -= 8, pending >>= 8)
             *packed++ = (uint8_t)pending;
@@ -434,16 +434,16 @@ void emu_pack(int bits, int64_t n, const uint8_t *codes, uint8_t *packed)
         *packed = (uint8_t)pending;
 }
 
-void emu_unpack(int bits, int64_t n, const uint8_t *packed, uint8_t *codes)
+void emu_unpack(int bits, int64_t n, const uint8_t *restrict packed, uint8_t *restrict codes)
 {
     uint32_t mask = (1u << bits) - 1, pending = 0;
     int held = 0;
-    int64_t i = 0;
-    for (; bits == 4 && i + 1 < n; i += 2) {
-        codes[i] = packed[i / 2] & 15;
-        codes[i + 1] = packed[i / 2] >> 4;
+    int64_t i = 0, pairs = bits == 4 ? n / 2 : 0;
+    for (; i < pairs; i++) {
+        codes[2 * i] = packed[i] & 15;
+        codes[2 * i + 1] = packed[i] >> 4;
     }
-    for (packed += i / 2; i < n; i++) {
+    for (packed += i, i *= 2; i < n; i++) {
         if (held < bits) {
             pending |= (uint32_t)*packed++ << held;
             held += 8;
