@@ -368,7 +368,7 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
     bool stochastic = how->rounding >= EMU_ROUND_SR, count = counts != NULL;
     divisor unused;
     if (!describe(&how->from, &c.from) || !describe(&how->to, &c.to) || !how->from.is_float || !how->to.is_float
-        || how->daz || how->rounding < 0 || how->rounding > EMU_ROUND_SRC
+        || how->from.frac_bits > 52 || how->daz || how->rounding < 0 || how->rounding > EMU_ROUND_SRC
         || (stochastic && (!random || how->random_bits < 1 || how->random_bits > 32)))
         return EMU_BAD_ROW;
     if (isa < 0)
