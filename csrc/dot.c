@@ -435,6 +435,9 @@ int emu_dots(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k,
         return amd_dots(row, batch, m, n, k, a, b, c, d);
     case EMU_METHOD_DIGIT_CHAIN: case EMU_METHOD_SUM_THEN_C:
         return gaudi_dots(row, batch, m, n, k, a, b, c, d);
+    case EMU_METHOD_ODD_PAIRS: case EMU_METHOD_FUSED_PAIRS: case EMU_METHOD_SCALED_SUM: case EMU_METHOD_ARM_FMA:
+    case EMU_METHOD_POWER_PAIRS: case EMU_METHOD_POWER_FMA:
+        return documented_dots(row, batch, m, n, k, a, b, c, scale_a, scale_b, d);
     }
     job j;
     int status = check(&j, row, k);

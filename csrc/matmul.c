@@ -710,7 +710,8 @@ int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t 
     describe(&row->b, &p.b);
     describe(&row->c, &p.c);
     describe(&row->d, &p.d);
-    bool scaled = row->block && (row->method == EMU_METHOD_CHAIN || row->method == EMU_METHOD_EXACT_GROUPS);
+    bool scaled = row->block && (row->method == EMU_METHOD_CHAIN || row->method == EMU_METHOD_EXACT_GROUPS
+                                 || row->method == EMU_METHOD_SCALED_SUM);
     if (scaled)
         describe(&row->scale, &p.scale);
     size_t step = (size_t)row->k, deep = (p.k + step - 1) / step * step;

@@ -55,6 +55,7 @@ def vector(row: Instruction, why: str, want: int, products: dict = {}, c: int = 
 def directed(row: Instruction) -> list[Vector]:
     """All directed vectors of a row."""
     import directed_amd
+    import directed_documented
     import directed_gaudi
     import directed_x86
 
@@ -64,10 +65,12 @@ def directed(row: Instruction) -> list[Vector]:
         return [*directed_gaudi.vectors(row)]
     if row.arch.startswith("gfx") and row.d.bits == 32:
         return [*directed_amd.vectors(row)]
-    if row.k == 1:
-        return [*_ffma(row)]
     if row.arch == "x86_64":
         return [*directed_x86.vectors(row)]
+    if row.arch in ("armv9-a", "power10"):
+        return [*directed_documented.vectors(row)]
+    if row.k == 1:
+        return [*_ffma(row)]
     return [*_specials(row), *_fused(row), *_alignment(row), *_fp4(row), *_fp64(row), *_listed(row)]
 
 

@@ -150,7 +150,7 @@ def test_instructions():
     everything = json.loads(run("instructions", "--json"))
     assert {row["arch"] for row in everything} == {
         "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "x86_64", "gfx908", "gfx90a", "gfx942",
-        "gaudi2", "gaudi3"}
+        "gaudi2", "gaudi3", "armv9-a", "power10"}
     (row,) = (row for row in everything if row["name"] == "wgmma.m64nNk32.f32.e4m3.e4m3")
     assert (row["m"], row["n"], row["k"], row["terms"], row["frac"], row["floor"], row["rounding"]) == (
         64, "any legal n", 32, 32, 13, -133, "rz")

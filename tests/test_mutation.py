@@ -24,7 +24,12 @@ METHOD_STEP = {"chain": "fp8_through_f16", "fp8_through_f16": "chain", "exact_gr
                "simt_f16": "simt_f32", "fma_chain": "simt_f32", "xor_popc": "and_popc", "and_popc": "xor_popc",
                "integer": "and_popc", "exact_sums": "flushed_pairs", "flushed_pairs": "exact_sums",
                "cut_then_floor": "even_and_odd", "even_and_odd": "cut_then_floor",
-               "digit_chain": "sum_then_c", "sum_then_c": "digit_chain", "two_chains": "odd_then_even", "odd_then_even": "two_chains"}
+               "digit_chain": "sum_then_c", "sum_then_c": "digit_chain", "two_chains": "odd_then_even", "odd_then_even": "two_chains",
+               "odd_pairs": "fused_pairs", "fused_pairs": "odd_pairs", "scaled_sum": "fma_chain", "arm_fma": "power_fma",
+               "power_fma": "arm_fma", "power_pairs": "fused_pairs"}
+
+UNROUNDED = ("xor_popc", "and_popc", "integer", "simt_f32", "simt_f16", "two_chains", "odd_then_even", "odd_pairs", "fused_pairs",
+             "scaled_sum", "arm_fma", "power_fma", "power_pairs")           # methods that do not read the row's rounding
 
 
 def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
@@ -40,7 +45,7 @@ def mutants(row: Instruction) -> Iterator[tuple[str, Instruction]]:
                           or column == "carry" and row.method == "sum_then_c" or not moved.terms)
                 if not unused and (moved.terms, moved.floor, moved.adder.frac) != (row.terms, row.floor, row.adder.frac):
                     yield name, moved
-    if row.method not in ("xor_popc", "and_popc", "integer", "simt_f32", "simt_f16", "two_chains", "odd_then_even"):
+    if row.method not in UNROUNDED:
         yield "rounding", replace(row, rnd={"rz": "rne", "rne": "rz", "rd": "rz", "ru": "rz"}[row.rounding])
     if row.method == "integer":
         yield "saturate", replace(row, saturate=not row.saturate)

@@ -9,6 +9,7 @@ error, and one rounding leads back to a code. The rules of the matrix units cite
 [TC5]  sf-tensor/tcgen05 (B200 result words), commit 8fce64d.
 [PTX]  NVIDIA PTX ISA 9.0, section 9.7.14 "warp-level matrix instructions".
 [SDM]  Intel 64 and IA-32 Architectures Software Developer's Manual.
+[ARM]  Arm Architecture Reference Manual for A-profile (DDI 0487), shared pseudocode.   [POWER]  Power ISA 3.1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import BadOperand
-from . import amd, gaudi, nvidia, x86
+from . import amd, documented, gaudi, nvidia, x86
 from .defined import composed
 from .numbers import NAN, ONE, ZERO, Number, add, convert, decode, divide, encode, fma, multiply, settle, square_root
 from .steps import Addend, Step, fused_sum
@@ -29,7 +30,8 @@ __all__ = ["METHODS", "NAN", "ONE", "ZERO", "Addend", "Number", "Step", "add", "
            "divide", "dot", "encode", "fma", "fused_sum", "method", "multiply", "settle", "square_root"]
 
 # How a row composes its K: each a function (ins, a, b, c, scale_a, scale_b, trace) -> code of D, on Numbers.
-METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS, **amd.METHODS, **gaudi.METHODS}
+METHODS: dict[str, Callable[..., int]] = {**nvidia.METHODS, **x86.METHODS, **amd.METHODS, **gaudi.METHODS,
+                                          **documented.METHODS}
 
 
 def method(ins: Instruction) -> Callable[..., int]:

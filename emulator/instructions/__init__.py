@@ -13,15 +13,16 @@ from functools import cache
 from types import ModuleType
 
 from ..errors import UnknownInstruction
-from . import amd, gaudi, nvidia, x86
+from . import amd, documented, gaudi, nvidia, x86
 from .nvidia import ADDERS, legal_n
-from .row import SOURCES, Adder, Instruction, generic, golden_root
+from .row import DOCUMENTS, SOURCES, Adder, Instruction, generic, golden_root
 
-__all__ = ["ADDERS", "ARCHS", "SOURCES", "Adder", "Instruction", "find", "generic", "golden_root", "legal_n", "table"]
+__all__ = ["ADDERS", "ARCHS", "DOCUMENTS", "SOURCES", "Adder", "Instruction", "find", "generic", "golden_root",
+           "legal_n", "table"]
 
 # A vendor's module has ARCHS (architecture: its name and aliases), NOT_MODELLED (architecture: why), rows(arch), and
 # canonical(arch, name), which brings a spelling of an instruction's name to the table's.
-_VENDORS = (nvidia, x86, amd, gaudi)
+_VENDORS = (nvidia, x86, amd, gaudi, documented)
 _VENDOR: dict[str, ModuleType] = {arch: vendor for vendor in _VENDORS for arch in vendor.ARCHS}
 ARCHS: dict[str, tuple[str, str]] = {arch: vendor.ARCHS[arch] for arch, vendor in _VENDOR.items()}
 _ALIASES = {alias: arch for arch, (_, aliases) in ARCHS.items() for alias in aliases.split()}

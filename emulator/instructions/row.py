@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import BadGolden
 from ..formats import Float, Integer
 
-__all__ = ["SOURCES", "Adder", "Instruction", "captures", "generic", "golden_root"]
+__all__ = ["DOCUMENTS", "SOURCES", "Adder", "Instruction", "captures", "generic", "golden_root"]
 
 SOURCES = {
     "KM": "Khattak and Mikaitis 2026, doi 10.1145/3830409; rows recorded on GPUs: MATLAB-tensor-core, BSD-2-Clause",
@@ -27,11 +27,15 @@ SOURCES = {
     "CDNA": "AMD instruction set manuals of MI100 (CDNA1), MI200 (CDNA2) and MI300 (CDNA3)",
     "GAUDI": "Intel's own model of the MME: HabanaAI/Intel_Gaudi3_Software at e6cef1c, coral-sim and mme_reference",
     "EMU": "mmaemu 0.1.0, RTX 4060 and H100 PCIe",
+    "ARM": "Arm Architecture Reference Manual for A-profile (DDI 0487), shared pseudocode",
+    "POWER": "Power ISA 3.1, VSX and MMA facilities",
+    "QEMU": "an emulator, no machine: QEMU 7.2 in user mode computes the same bits",
     "SDM": "Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and Instruction Set Extensions",
     "THOR": "public Jetson Thor report: BF16 K16 and MXFP8 K32 keep 25 fraction bits",
 }
 
-DOCUMENTS = ("PTX", "SASS", "SDM", "CDNA")      # what says how a machine computes without having measured it
+# What says how a machine computes without having measured it.
+DOCUMENTS = ("PTX", "SASS", "SDM", "CDNA", "ARM", "POWER", "QEMU")
 
 
 @dataclass(frozen=True)
