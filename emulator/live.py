@@ -136,7 +136,7 @@ def _floats(rng: np.random.Generator, fmt: Any, shape: tuple[int, ...], exponent
         return rng.integers(0, 1 << fmt.bits, shape, fmt.code_dtype)
 
     def pick(codes: Any, count: Any = shape) -> Array:
-        pool = np.array(codes).astype(fmt.code_dtype)
+        pool = np.fromiter(map(int, codes), np.uint64).astype(fmt.code_dtype)
         return pool[rng.integers(0, len(pool), count, np.uint16)]
 
     ones = (1 << fmt.frac_bits) - 1
