@@ -274,7 +274,8 @@ def tiny(recipe, steps=20, **choices):
     return train(TINY, recipe, steps=steps, seed=1, **choices)
 
 
-RAN = [name for name in RECIPES if name != "numpy"]
+TWINS = "bf16-weights-sr fp8 fp8-delayed fp8-hopper nvfp4-nearest int8-weights int8 int4 binary".split()     # of others that run
+RAN = [pytest.param(name, marks=[pytest.mark.exhaustive] * (name in TWINS)) for name in RECIPES if name != "numpy"]
 
 
 @pytest.mark.parametrize("recipe", RAN)
