@@ -141,14 +141,14 @@ class BlockFormat:
         policy = replace(policy_for(fmt.grid, rounding=rounding, overflow=overflow,
                                     nan="zero" if nan == "block" else nan), random_bits=bits)
         job = _Job(fmt, policy, nan, mode, engine, four_over_six, scale_max, return_report)
-        values = _gather(_floats(x, given), axes, fmt.block)
+        values = gather(floats(x, given), axes, fmt.block)
         words = draw(0, found.size)
         if words is not None:
-            words = _gather(words.reshape(found.shape), axes, fmt.block)
+            words = gather(words.reshape(found.shape), axes, fmt.block)
         two_level = (self.two_level if two_level is None else two_level) or tensor_amax is not None
         y, scales, tensor_scale, counts = job.run(values, words, two_level, tensor_amax)
-        elements = fmt.stored(_scatter(y, found.shape, axes, fmt.block))
-        grid = scales.reshape(_scale_shape(found.shape, axes, fmt.block)).transpose(_back(axes, found.ndim))
+        elements = fmt.stored(scatter(y, found.shape, axes, fmt.block))
+        grid = scales.reshape(scale_shape(found.shape, axes, fmt.block)).transpose(back(axes, found.ndim))
         result = BlockArray(fmt, elements, grid, tensor_scale, axes)
         return (result, job.report(found, axes, values, scales, counts)) if return_report else result
 
@@ -211,15 +211,15 @@ class BlockArray:
 
     def dequantize(self, dtype: Any = np.float32) -> Array:
         """The numbers in a floating-point format, rounded once to nearest even; those of float64 are exact."""
-        fmt, scales, unit = self.format, self.scales.transpose(_front(self.axes, self.scales.ndim)), self.tensor_scale
+        fmt, scales, unit = self.format, self.scales.transpose(front(self.axes, self.scales.ndim)), self.tensor_scale
         narrow = number_format(dtype).name == "float32" and (unit is None or fmt.exact_in_float32)
         work = np.dtype(np.float32 if narrow else np.float64)
-        values = _gather(convert(self.elements, work, source=fmt.element), self.axes, fmt.block)
+        values = gather(convert(self.elements, work, source=fmt.element), self.axes, fmt.block)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             values *= convert(np.ascontiguousarray(scales).reshape(-1, 1), work, source=fmt.scale) * fmt.unit
             if unit is not None:
                 values *= unit
-        return convert(_scatter(values, self.shape, self.axes, fmt.block), dtype)
+        return convert(scatter(values, self.shape, self.axes, fmt.block), dtype)
 
     def __repr__(self) -> str:
         levels = "" if self.tensor_scale is None else f", tensor scale {self.tensor_scale!s}"
@@ -235,25 +235,25 @@ def _axes(axis: int | tuple[int, ...] | None, count: int, ndim: int) -> tuple[in
     return tuple(a % ndim for a in wanted)
 
 
-def _front(axes: tuple[int, ...], ndim: int) -> list[int]:
+def front(axes: tuple[int, ...], ndim: int) -> list[int]:
     """The order of axes in which those of a block come last."""
     return [a for a in range(ndim) if a not in axes] + list(axes)
 
 
-def _back(axes: tuple[int, ...], ndim: int) -> list[int]:
-    return np.argsort(_front(axes, ndim)).tolist()
+def back(axes: tuple[int, ...], ndim: int) -> list[int]:
+    return np.argsort(front(axes, ndim)).tolist()
 
 
-def _scale_shape(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, ...]:
+def scale_shape(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> tuple[int, ...]:
     """Of the scales, the axes of a block last."""
     return *(n for a, n in enumerate(shape) if a not in axes), *(-(-shape[a] // b) for a, b in zip(axes, block))
 
 
-def _gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
+def gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
     """x as contiguous (blocks, elements of a block), zeros beyond its edges."""
-    grid = _scale_shape(x.shape, axes, block)
+    grid = scale_shape(x.shape, axes, block)
     lead, k = grid[:x.ndim - len(axes)], len(axes)
-    moved = x.transpose(_front(axes, x.ndim))
+    moved = x.transpose(front(axes, x.ndim))
     short = [(0, n * b - m) for n, b, m in zip(grid[len(lead):], block, moved.shape[len(lead):])]
     if any(pad for _, pad in short):
         moved = np.pad(moved, [(0, 0)] * len(lead) + short)
@@ -262,15 +262,15 @@ def _gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(split.transpose(order) if k > 1 else split).reshape(math.prod(grid), math.prod(block))
 
 
-def _scatter(y: Array, shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
+def scatter(y: Array, shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
     """Back from (blocks, elements of a block) to an array of that shape."""
-    grid, k = _scale_shape(shape, axes, block), len(axes)
+    grid, k = scale_shape(shape, axes, block), len(axes)
     lead = len(grid) - k
     split = y.reshape((*grid, *block))
     order = [*range(lead), *(a for i in range(k) for a in (lead + i, lead + k + i))]
     whole = split.transpose(order).reshape((*grid[:lead], *(n * b for n, b in zip(grid[lead:], block))))
     edges: tuple[Any, ...] = (..., *(slice(shape[a]) for a in axes))
-    return whole[edges].transpose(_back(axes, len(shape)))
+    return whole[edges].transpose(back(axes, len(shape)))
 
 
 def to_128x4(scales: Any) -> Array:
@@ -307,7 +307,7 @@ def from_128x4(scales: Any, rows: int, columns: int) -> Array:
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
-def _floats(x: Any, source: Format) -> Array:
+def floats(x: Any, source: Format) -> Array:
     """x in float32 if that holds all numbers of its format, else in float64, wide integers rounded to odd."""
     f32 = number_format("float32")
     fits = (source.emax <= f32.emax and source.emin - source.frac_bits >= f32.emin - 23 and source.frac_bits <= 23
@@ -319,7 +319,7 @@ def _floats(x: Any, source: Format) -> Array:
     return convert(x, wanted, "ro", source=source)
 
 
-def _quotient(x: Any, divisor: Any) -> Array:
+def divided(x: Any, divisor: Any) -> Array:
     """x / divisor in float64, rounded to odd; divisors are positive, or infinite: they make zeros of numbers.
 
     What is rounded to nearest is made odd where it is inexact, by its remainder. On significands, where nothing leaves
@@ -356,14 +356,14 @@ class _Tensor(NamedTuple):
 # becomes the element `limit`, the scale and what the block's numbers are divided (exact) or multiplied by.
 
 def _exact_tensor(job: _Job, amax: float) -> _Tensor:
-    quotient = _quotient(amax, job.fmt.largest * job.scale_max) if amax else 1.0
+    quotient = divided(amax, job.fmt.largest * job.scale_max) if amax else 1.0
     return _Tensor(amax, np.maximum(convert(quotient, "float32", overflow="saturate"), np.float32(2**-149))[()])
 
 
 def _exact(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tuple[Array, Array]:
     fmt, unit = job.fmt, 1.0 if tensor is None else float(tensor.scale)
     if fmt.rule in POWERS:
-        level = amax if tensor is None else _quotient(amax, unit)
+        level = amax if tensor is None else divided(amax, unit)
         code = _power_codes(fmt, level)
     else:
         code = np.empty(amax.shape, fmt.scale.code_dtype)
@@ -567,12 +567,12 @@ class _Job:
     def over(self, x: Array, divisor: Array, target: Float, policy: Policy, words: Array | None, y: Array) -> Array:
         """Fill y with the codes of x / divisor, one divisor a row, rounded once; counts."""
         if not self.in_c:
-            return self.rounded(_quotient(x, divisor[:, None]), target, policy, words, y)
+            return self.rounded(divided(x, divisor[:, None]), target, policy, words, y)
         counts, refuses = np.zeros(len(COUNTS), np.int64), "error" in (policy.overflow, policy.nan)
         engine_c.converts_over(conversion(number_format(x.dtype), target, policy), x, divisor, words, y,
                                counts if self.counted or refuses else None)
         if refuses and counts[:-1].any():
-            self.rounded(_quotient(x, divisor[:, None]), target, policy, words, y)
+            self.rounded(divided(x, divisor[:, None]), target, policy, words, y)
         return counts
 
     def rounded(self, x: Array, target: Float, policy: Policy, words: Array | None, y: Array) -> Array:
@@ -598,7 +598,7 @@ class _Job:
         lost = 0
         if self.nan == "block":
             bad = np.isnan(values).any(axis=1)
-            there = _gather(np.broadcast_to(True, found.shape), axes, self.fmt.block)[bad] if bad.any() else np.empty(0)
+            there = gather(np.broadcast_to(True, found.shape), axes, self.fmt.block)[bad] if bad.any() else np.empty(0)
             count["nan"] = int(np.isnan(values[bad]).sum())
             lost = int(there.sum()) - count["nan"]
         how = conversion(number_format("float64"), self.fmt.grid, self.policy)

@@ -318,9 +318,10 @@ def _event(how: Conversion, code: int, word: int) -> str:
 
 
 def _numba(*args: Any) -> None:
-    from . import engine_numba_convert  # numba takes a third of a second to import: only when it is used
+    # numba takes a third of a second to import: only when it is used
+    from .engine_numba import convert as numba_convert
 
-    engine_numba_convert.converts(*args)
+    numba_convert.converts(*args)
 
 
 _ENGINES: dict[str, Callable[..., None]] = {"exact": _exact, "numba": _numba, "c": engine_c.converts}

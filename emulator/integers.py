@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import arrays, noise
-from .blocks import _back, _floats, _front, _gather, _quotient, _scale_shape, _scatter
+from .blocks import back, divided, floats, front, gather, scale_shape, scatter
 from .convert import Report, convert, random_words, source_format
 from .errors import BadOperand, UnknownFormat
 from .formats import FORMATS, Integer, Table
@@ -51,19 +51,19 @@ def _largest(element: Integer | Table) -> float:
 
 def symmetric(x: Array, count: Array, element: Integer | Table) -> Scale:
     """The largest magnitude becomes the largest element."""
-    return Scale(_quotient(_amax(x), _largest(element)))
+    return Scale(divided(_amax(x), _largest(element)))
 
 
 def full(x: Array, count: Array, element: Integer | Table) -> Scale:
     """The largest magnitude lies in the middle between those of the two ends, as in PyTorch: 127.5 of int8."""
-    return Scale(_quotient(_amax(x), (2**element.bits - 1) / 2))
+    return Scale(divided(_amax(x), (2**element.bits - 1) / 2))
 
 
 def affine(x: Array, count: Array, element: Integer | Table) -> Scale:
     """The range of the numbers and 0, in float64, becomes that of the integers; the zero point is one of them."""
     low, high = np.minimum(x.min(1, initial=0), 0), np.maximum(x.max(1, initial=0), 0)
-    scale = _float32(_quotient(high - low, element.max - element.min))
-    zero = element.min - convert(_quotient(low, np.where(scale == 0, 1, scale)), "int32")
+    scale = _float32(divided(high - low, element.max - element.min))
+    zero = element.min - convert(divided(low, np.where(scale == 0, 1, scale)), "int32")
     return Scale(scale, np.clip(zero, element.min, element.max))
 
 
@@ -152,15 +152,15 @@ class ScaledFormat:
         found = np.asarray(x)
         axes, block = fmt._groups(found.shape, channel, group, axis)
         draw, bits = random_words(rounding, seed, random, random_bits, found)
-        values = _gather(np.asarray(_floats(x, source_format(x, source)), np.float64), axes, block)
-        there = _gather(np.ones(found.shape, bool), axes, block)
+        values = gather(np.asarray(floats(x, source_format(x, source)), np.float64), axes, block)
+        there = gather(np.ones(found.shape, bool), axes, block)
         isnan = np.isnan(values)
         if nan == "error" and isnan.any():
-            i = np.flatnonzero(np.isnan(_scatter(values, found.shape, axes, block)))[0]
+            i = np.flatnonzero(np.isnan(scatter(values, found.shape, axes, block)))[0]
             raise BadOperand(f"x{[int(j) for j in np.unravel_index(i, found.shape)] or ''} is nan, and {fmt.element} "
                              "has none; choose nan='zero'")
         values[isnan] = 0
-        shape = _scale_shape(found.shape, axes, block)
+        shape = scale_shape(found.shape, axes, block)
         chosen = RULES[fmt.rule](np.where(np.isinf(values), 0, values), there.sum(1), fmt.element)
         given = fmt.scale if scale is None else scale
         if given is None:
@@ -174,19 +174,19 @@ class ScaledFormat:
         if chosen.elements is None or given is not None:
             drawn: dict[str, Any] = {}
             if (words := draw(0, found.size)) is not None:
-                drawn = {"random": _gather(words.reshape(found.shape), axes, block), "random_bits": bits}
+                drawn = {"random": gather(words.reshape(found.shape), axes, block), "random_bits": bits}
             wide = "int32" if isinstance(fmt.element, Integer) else fmt.element
-            codes = convert(_quotient(values, scales[:, None]), wide, rounding, engine=engine, **drawn).astype(np.int64)
+            codes = convert(divided(values, scales[:, None]), wide, rounding, engine=engine, **drawn).astype(np.int64)
         else:
             codes = chosen.elements
         y, beyond = fmt._saturate(codes + zero[:, None], values, scales[:, None])
-        elements = _scatter(y.astype(fmt.element.code_dtype), found.shape, axes, block)
-        grid = [each.reshape(shape).transpose(_back(axes, found.ndim)) for each in (scales, zero)]
+        elements = scatter(y.astype(fmt.element.code_dtype), found.shape, axes, block)
+        grid = [each.reshape(shape).transpose(back(axes, found.ndim)) for each in (scales, zero)]
         result = ScaledArray(fmt, arrays.from_codes(elements, fmt.element), grid[0].astype(np.float32),
                              grid[1].astype(np.int32) if zero.any() else None, axes, block)
         if not return_report:
             return result
-        flushed = (result.dequantize("float64") == 0) & (_scatter(values, found.shape, axes, block) != 0)
+        flushed = (result.dequantize("float64") == 0) & (scatter(values, found.shape, axes, block) != 0)
         counts = [int(n) for n in ((beyond & there).sum(), 0, flushed.sum(), isnan.sum())]
         return result, Report(found.size, *counts)
 
@@ -217,7 +217,7 @@ class ScaledFormat:
 
 def _spread(given: Any, shape: tuple[int, ...], axes: tuple[int, ...], ndim: int, name: str) -> Array:
     """Given scales, which broadcast to those of the array, as one per group; `shape` has the axes of a group last."""
-    order = _front(axes, ndim)
+    order = front(axes, ndim)
     own = tuple(shape[order.index(a)] for a in range(ndim))
     try:
         return np.broadcast_to(np.asarray(given, np.float32 if name == "scale" else np.int64), own).transpose(
@@ -258,12 +258,12 @@ class ScaledArray:
     def dequantize(self, dtype: Any = np.float32) -> Array:
         """The numbers in a floating-point format, rounded once to nearest even; those of float64 are exact."""
         values = convert(self.codes, "float64", source=self.format.element)
-        numbers = _gather(values, self.axes, self.block)
-        order = _front(self.axes, self.scales.ndim)
+        numbers = gather(values, self.axes, self.block)
+        order = front(self.axes, self.scales.ndim)
         if self.zero_points is not None:
             numbers = numbers - self.zero_points.transpose(order).reshape(-1, 1)
         numbers = numbers * self.scales.transpose(order).reshape(-1, 1).astype(np.float64)
-        return convert(_scatter(numbers, self.shape, self.axes, self.block), dtype)
+        return convert(scatter(numbers, self.shape, self.axes, self.block), dtype)
 
     def __repr__(self) -> str:
         return f"<{self.format} {self.shape}, {self.scales.size} scales>"

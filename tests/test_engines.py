@@ -12,7 +12,8 @@ from directed import all_rows, directed
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from emulator import cases, engine_c, engine_numba_lanes
+from emulator import cases, engine_c
+from emulator.engine_numba import lanes
 from emulator.engines import ENGINES
 from emulator.errors import EngineUnavailable
 from emulator.formats import FORMATS, Float, Integer
@@ -340,7 +341,7 @@ def test_the_fast_road_of_numba(row):
             if cancel:                                              # C is what the products sum to, with another sign
                 operands = operands._replace(c=run("numba", tile, operands._replace(c=0 * x.c)) ^ x.c.dtype.type(row.c.sign))
             d = np.full(x.c.shape, 0xA5, row.d.code_dtype)
-            yes = engine_numba_lanes.dots(tile, *operands, d, 2)
+            yes = lanes.dots(tile, *operands, d, 2)
             taken += yes
             if yes:
                 check(tile, operands, d, run("exact", tile, operands))
@@ -361,9 +362,9 @@ def test_the_fast_road_of_numba_refuses_what_it_cannot_do():
         if row.block:
             operands = operands._replace(scale_a=np.full((1, 2, 1), 127, "u1"), scale_b=np.full((1, 16, 1), 127, "u1"))
         d = np.full(operands.c.shape, 0xA5, row.d.code_dtype)
-        assert engine_numba_lanes.dots(row, *operands, d.copy(), 1)
+        assert lanes.dots(row, *operands, d.copy(), 1)
         getattr(operands, change).flat[-1] = value
-        assert not engine_numba_lanes.dots(row, *operands, d, 1) and (d == 0xA5).all()
+        assert not lanes.dots(row, *operands, d, 1) and (d == 0xA5).all()
         check(row, operands, run("numba", row, operands), run("exact", row, operands))
 
     for change, value in (("a", 0x7F80), ("b", 0x7FC0), ("a", 0x6000), ("b", 0x1000), ("a", 1), ("c", 0x7F800000),
@@ -376,7 +377,7 @@ def test_the_fast_road_of_numba_refuses_what_it_cannot_do():
             row = half
             operands = Operands(np.full((1, 2, 16), 0x3C00, "u2"), np.full((1, 16, 16), 0x3C00, "u2"), np.zeros((1, 2, 16), "u2"))
             getattr(operands, change)[:] = value
-            assert not engine_numba_lanes.dots(row, *operands, np.empty((1, 2, 16), "u2"), 1)
+            assert not lanes.dots(row, *operands, np.empty((1, 2, 16), "u2"), 1)
             check(row, operands, run("numba", row, operands), run("exact", row, operands))
         else:
             refused(half, change, value)

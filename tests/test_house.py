@@ -18,8 +18,7 @@ from emulator import cli, golden
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 # reading order: a room imports only from rooms above it
-ROOMS = """errors rounding formats exact instructions record engine_c engine_numba_lanes engine_numba
-           engine_numba_x86 engine_numba_amd engine_numba_gaudi engine_numba_documented engine_numba_convert noise engines arrays cases show
+ROOMS = """errors rounding formats exact instructions record engine_c engine_numba noise engines arrays cases show
            convert arithmetic limits blocks integers quantize compare explain unit define differ probe matmul judge
            sm fragments shared staging trace kernels plots golden operations x86 live matlab nn cli __main__""".split()
 

@@ -12,10 +12,10 @@ from functools import cache
 import numba
 import numpy as np
 
-from .errors import EngineUnavailable
-from .formats import Float, Integer
-from .record import Conversion
-from .rounding import MODES
+from ..errors import EngineUnavailable
+from ..formats import Float, Integer
+from ..record import Conversion
+from ..rounding import MODES
 
 __all__ = ["converts"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .engine_numba import _F32, _codes, _values
-from .engine_numba_amd import _flushed, _groups, _products, _single, _sum_to_odd, _unit
-from .errors import EngineUnavailable
-from .instructions import Instruction
+from ..errors import EngineUnavailable
+from ..instructions import Instruction
+from . import _F32, _codes, _values
+from .amd import _flushed, _groups, _products, _single, _sum_to_odd, _unit
 
 __all__ = ["METHODS", "dots"]
 

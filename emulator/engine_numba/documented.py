@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .engine_numba import RNE, _by_rows, _fma_rows, _values
-from .errors import EngineUnavailable
-from .formats import FORMATS
-from .instructions import Instruction
+from ..errors import EngineUnavailable
+from ..formats import FORMATS
+from ..instructions import Instruction
+from . import RNE, _by_rows, _fma_rows, _values
 
 __all__ = ["dots"]
 

@@ -19,10 +19,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from .engine_numba import _values
-from .errors import EngineUnavailable
-from .formats import FORMATS
-from .instructions import Instruction
+from ..errors import EngineUnavailable
+from ..formats import FORMATS
+from ..instructions import Instruction
+from . import _values
 
 __all__ = ["dots"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .engine_numba import _F32, _claims, _codes, _values
-from .errors import EngineUnavailable
-from .exact.amd import SUM_FRAC
-from .instructions import Instruction
+from ..errors import EngineUnavailable
+from ..exact.amd import SUM_FRAC
+from ..instructions import Instruction
+from . import _F32, _claims, _codes, _values
 
 __all__ = ["METHODS", "dots"]
 

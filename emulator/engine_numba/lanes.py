@@ -28,9 +28,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import exact
-from .formats import FORMATS
-from .instructions import Instruction
+from .. import exact
+from ..formats import FORMATS
+from ..instructions import Instruction
 
 __all__ = ["dots"]
 

@@ -1,6 +1,6 @@
 """The Numba engine: `exact.dot` over arrays, in double precision and proven exact.
 
-Ordinary numbers in fused sums take a faster road, engine_numba_lanes. All else is done here.
+Ordinary numbers in fused sums take a faster road, `lanes`. All else is done here.
 
 It shares no step with the other engines. A code becomes a double through a table that `exact.decode` filled. The
 exponent a number claims in the alignment is a double as well, the power of two itself: so a product's claim is a
@@ -35,11 +35,12 @@ from typing import Any
 import numba
 import numpy as np
 
-from . import engine_numba_lanes, exact
-from .errors import EngineUnavailable
-from .formats import FORMATS, Float, Integer
-from .instructions import Instruction
-from .rounding import MODES
+from .. import exact
+from ..errors import EngineUnavailable
+from ..formats import FORMATS, Float, Integer
+from ..instructions import Instruction
+from ..rounding import MODES
+from . import lanes
 
 __all__ = ["METHODS", "dots"]
 
@@ -490,11 +491,11 @@ def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: 
     """
     vendor = exact.METHODS[ins.method].__module__.rpartition(".")[2]
     if vendor != "nvidia":
-        import_module(f"{__name__}_{vendor}").dots(ins, a, b, c, scale_a, scale_b, d)
+        import_module(f"{__name__}.{vendor}").dots(ins, a, b, c, scale_a, scale_b, d)
         return
     if why := _refusal(ins):
         raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
-    if not d.size or engine_numba_lanes.dots(ins, a, b, c, scale_a, scale_b, d,
+    if not d.size or lanes.dots(ins, a, b, c, scale_a, scale_b, d,
                                              _threads(len(a) * a.shape[1], d.size * a.shape[2])):
         return
 
