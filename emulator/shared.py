@@ -415,7 +415,8 @@ class TensorMap:
 
     x: unsigned codes of 1, 2, 4 or 8 bytes, rank 1 to 5, innermost dimension last and contiguous. box, steps: extent
     and element stride of the box, in the order of x's dimensions. fill: what elements out of bounds read as, `zero` or
-    `nan` (all ones below the sign). Raises BadOperand for what cuTensorMapEncodeTiled refuses [PTX 5.5].
+    `nan` (all ones below the sign: assumed, no document says which NaN). Raises BadOperand for what
+    cuTensorMapEncodeTiled refuses [PTX 5.5].
     """
 
     x: Array

@@ -47,8 +47,7 @@ FEW = r"m16n8k8\.f32\.f16|m64n8k32\.f32\.e4m3\.e4m3|tcgen05.mma.(m64n8k8|m64n8k3
 
 
 @pytest.mark.parametrize("arch, only", [
-    *(pytest.param(arch, FEW, marks=[pytest.mark.exhaustive] * (arch not in ("sm_75", "sm_100")), id=f"{arch}-few")
-      for arch in capture.ARCHITECTURES),
+    *(pytest.param(arch, FEW, id=f"{arch}-few") for arch in capture.ARCHITECTURES),
     *(pytest.param(arch, "", marks=pytest.mark.exhaustive, id=f"{arch}-all") for arch in capture.ARCHITECTURES)])
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="nvcc is not installed")
 def test_the_kernels_compile(arch, only, tmp_path):
