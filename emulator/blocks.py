@@ -30,7 +30,7 @@ from .rounding import MODES, STOCHASTIC, Policy
 __all__ = ["BLOCKS", "POWERS", "BlockArray", "BlockFormat", "from_128x4", "to_128x4"]
 
 Array = np.ndarray
-CHUNK = 1 << 18         # elements that one thread quantises at a time: they stay in its cache
+CHUNK = 1 << 20         # elements that one thread quantises at a time: they stay in its cache
 _F32_MAX = np.finfo(np.float32).max
 
 # Rules that make the scale a power of two: 2**(e - emax of the element), e being the exponent of amax, plus one if the
@@ -368,7 +368,7 @@ def _exact(job: _Job, amax: Array, tensor: _Tensor | None, limit: float) -> tupl
     else:
         code = np.empty(amax.shape, fmt.scale.code_dtype)
         job.over(amax[None], np.array([limit * unit]), fmt.scale, Policy(fmt.rule, "saturate"), None, code[None])
-    return from_codes(code, fmt.scale), _divisors(fmt.scale, unit)[code]
+    return from_codes(code, fmt.scale), _divisors(fmt.scale, unit).take(code)
 
 
 @lru_cache(64)
@@ -395,7 +395,7 @@ def _power_codes(fmt: BlockFormat, amax: Array) -> Array:
     if amax.dtype == np.float32 and fmt.grid.emax + fmt.scale.emin - fmt.scale.frac_bits < -126:
         amax = amax.astype(np.float64)
     table, up = _powers(fmt, amax.dtype)
-    code = table[(amax.view(up.dtype) + up >> up.dtype.type(23 if amax.dtype == np.float32 else 52)).astype(np.intp)]
+    code = table.take(amax.view(up.dtype) + up >> up.dtype.type(23 if amax.dtype == np.float32 else 52))
     code[np.isinf(amax)] = table[-1]
     return code
 

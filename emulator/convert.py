@@ -157,7 +157,8 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     policy = policy_for(target, profile, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
                         nan_sign=nan_sign, negative=negative, zero=zero, ftz=ftz, daz=daz)
     draw, drawn_bits = random_words(policy.rounding, seed, random, random_bits, found)
-    policy, code = replace(policy, random_bits=drawn_bits), any_codes(found, fmt, "x")
+    policy = replace(policy, random_bits=drawn_bits) if drawn_bits else policy
+    code = any_codes(found, fmt, "x")
     if isinstance(fmt, Table):
         if code.size and int(code.max()) >= len(fmt.values):
             raise BadOperand(f"x holds {int(code.max()):#x}; codes of {fmt} lie in 0..{len(fmt.values) - 1:#x}")
@@ -166,7 +167,7 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     if isinstance(target, Float):
         how = conversion(fmt, target, policy)
         y, counts = convert_codes(how, code, draw, engine, return_report)
-        report = _report(how, found.size, counts)
+        report = _report(how, found.size, counts) if return_report else None
     elif isinstance(target, Integer):
         y, report = _to_integer(fmt, target, policy, code, draw, engine)
     else:
