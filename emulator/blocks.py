@@ -20,7 +20,7 @@ import numpy as np
 
 from . import arrays, engine_c, engines
 from .arrays import from_codes, pack
-from .convert import Report, convert, in_threads, policy_for, random_words, run, source_format
+from .convert import Report, convert, policy_for, random_words, run, source_format
 from .errors import BadOperand, UnknownFormat
 from .exact import decode
 from .formats import Float, Format, Integer, Table, number_format
@@ -477,7 +477,7 @@ class _Job:
         tensor = amax = None
         if two_level:
             amax = np.empty(len(x), x.dtype)
-            in_threads(lambda chunk: self.amax(x[chunk], amax[chunk]), chunks)      # type: ignore[index]
+            engines.spread(lambda chunk: self.amax(x[chunk], amax[chunk]), chunks)      # type: ignore[index]
             top = tensor_amax if tensor_amax is not None else self.tensor_amax(x, amax)
             if not 0 <= top:
                 raise BadOperand(f"tensor_amax is {top}; it takes a magnitude, 0 or more")
@@ -493,7 +493,7 @@ class _Job:
                     x[chunk], top, tensor, None if words is None else words[chunk], y[chunk])
             return counts
 
-        counts = np.array(in_threads(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+        counts = np.array(engines.spread(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
         return y, scales, tensor and tensor.scale, counts
 
     def amax(self, x: Array, top: Array) -> Array:

@@ -9,9 +9,7 @@ NVIDIA's cuda_fp8.hpp, cuda_fp6.hpp, cuda_fp4.hpp, cuda_fp16.hpp and cuda_bf16.h
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -342,18 +340,8 @@ def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
         _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
         return counts
 
-    parts = [work(chunk) for chunk in chunks] if name == "exact" else in_threads(work, chunks)
+    parts = [work(chunk) for chunk in chunks] if name == "exact" else engines.spread(work, chunks)
     return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
-
-
-def in_threads(work: Callable[[slice], Any], chunks: list[slice]) -> list[Any]:
-    """What `work` makes of each chunk, on every core: both engines let go of the interpreter's lock."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(len(chunks), cores)
-    if threads < 2:
-        return [work(chunk) for chunk in chunks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, chunks))
 
 
 def _outcomes(how: Conversion) -> dict[str, int | None]:

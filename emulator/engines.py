@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from . import engine_c, exact
 from .errors import BadOperand, EngineUnavailable
 from .instructions import Instruction
 
-__all__ = ["ENGINES", "choose", "default", "product", "thread_count"]
+__all__ = ["ENGINES", "choose", "default", "product", "spread", "thread_count"]
 
 Dots = Callable[..., None]
 
@@ -114,7 +116,7 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
         given: list[Any] = [x if x is None else x[tuple(index)][cut] for x, cut in zip((*operands, d), cuts)]
         engine_c.product(ins, *given)
 
-    _spread(piece, list(_pieces(batch, d.shape[-2], d.shape[-1], workers)), workers)
+    spread(piece, list(_pieces(batch, d.shape[-2], d.shape[-1], workers)), workers)
 
 
 def _contiguous(dots: Dots, ins: Instruction, operands: list[Any], d: np.ndarray, workers: int) -> None:
@@ -132,17 +134,29 @@ def _contiguous(dots: Dots, ins: Instruction, operands: list[Any], d: np.ndarray
     c = np.zeros(d.shape, ins.c.code_dtype) if c is None else c
     flat: list[Any] = [lines(a, steps * ins.k), lines(down[0], steps * ins.k), lines(c, 0), lines(scale_a, blocks),
                        lines(down[1], blocks), d.reshape(-1, *d.shape[-2:])]
-    _spread(lambda part: dots(ins, *(x if x is None else x[slice(*part)] for x in flat)),
+    spread(lambda part: dots(ins, *(x if x is None else x[slice(*part)] for x in flat)),
             ranges(len(flat[-1]), math.ceil(len(flat[-1]) / workers)), workers)
 
 
-def _spread(work: Callable[[Any], None], over: list[Any], workers: int) -> None:
-    if workers == 1 or len(over) == 1:
-        for each in over:
-            work(each)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, over))
+_thread = threading.local()         # pooled: this thread is one of a pool's
+
+
+@lru_cache(4)
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Kept, because a thread takes longer to start than a million numbers to convert."""
+    return ThreadPoolExecutor(workers, "emulator", lambda: setattr(_thread, "pooled", True))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)           # a child has none of its parent's threads
+
+
+def spread(work: Callable[[Any], Any], over: list[Any], threads: int | None = None) -> list[Any]:
+    """What `work` makes of each, in as many threads as `thread_count` says; in this one if it is a pool's itself."""
+    workers = min(thread_count(threads), len(over))
+    if workers < 2 or getattr(_thread, "pooled", False):
+        return [work(each) for each in over]
+    return list(_pool(workers).map(work, over))
 
 
 def ranges(size: int, each: int) -> list[tuple[int, int]]:
@@ -165,7 +179,7 @@ def _pieces(batch: tuple[int, ...], rows: int, columns: int, workers: int) -> It
 
 
 def thread_count(threads: int | None = None) -> int:
-    """Threads for a large product: `threads`, else EMULATOR_THREADS, else one per core. Raises BadOperand."""
+    """Threads for what is large: `threads`, else EMULATOR_THREADS, else one per core. Raises BadOperand."""
     text = os.environ.get("EMULATOR_THREADS", "")
     if threads is None and text and not text.isdigit():
         raise BadOperand(f"EMULATOR_THREADS is {text!r}; it takes a number of threads")
