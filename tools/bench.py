@@ -196,7 +196,7 @@ def peers(size: int, repeats: int) -> Iterator[Row]:
 
         n = min(size, 256)
         a, b = (torch.from_numpy(m[:n, :n].copy()).to(torch.float8_e4m3fn) for m in x)
-        yield row("mmaemu", n, lambda: mmaemu.accumulate(a, b, use_fast_accum=True), "fp8, Hopper wgmma")
+        yield row("mmaemu", n, lambda: mmaemu.accumulate(a, b, use_fast_accum=True, splitk=1), "fp8, Hopper wgmma")
     if importlib.util.find_spec("mmasim"):
         import mmasim.nv_ptx
 
