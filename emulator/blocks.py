@@ -26,6 +26,7 @@ from .exact import decode
 from .formats import Float, Format, Integer, Table, number_format
 from .record import COUNTS, conversion
 from .rounding import MODES, STOCHASTIC, Policy
+from .threads import spread
 
 __all__ = ["BLOCKS", "POWERS", "BlockArray", "BlockFormat", "from_128x4", "to_128x4"]
 
@@ -477,7 +478,7 @@ class _Job:
         tensor = amax = None
         if two_level:
             amax = np.empty(len(x), x.dtype)
-            engines.spread(lambda chunk: self.amax(x[chunk], amax[chunk]), chunks)      # type: ignore[index]
+            spread(lambda chunk: self.amax(x[chunk], amax[chunk]), chunks)      # type: ignore[index]
             top = tensor_amax if tensor_amax is not None else self.tensor_amax(x, amax)
             if not 0 <= top:
                 raise BadOperand(f"tensor_amax is {top}; it takes a magnitude, 0 or more")
@@ -493,7 +494,7 @@ class _Job:
                     x[chunk], top, tensor, None if words is None else words[chunk], y[chunk])
             return counts
 
-        counts = np.array(engines.spread(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+        counts = np.array(spread(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
         return y, scales, tensor and tensor.scale, counts
 
     def amax(self, x: Array, top: Array) -> Array:

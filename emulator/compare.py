@@ -97,7 +97,7 @@ def any_codes(x: object, fmt: Format, name: str) -> np.ndarray:
     if not own and not unsigned:
         raise BadOperand(f"{name} is {array.dtype.name} {array.shape}; it takes {fmt} ("
                          f"{' or '.join(carrier.name for carrier in arrays.carriers(fmt))}), or unsigned codes of it")
-    return arrays.codes(array, fmt, name) if own else arrays.check_codes(array, fmt, name)
+    return arrays.any_codes(array, fmt, name)
 
 
 def _indices(got: np.ndarray, want: np.ndarray, count: int) -> list[tuple[int, ...]]:

@@ -23,6 +23,7 @@ from .formats import Float, Format, Integer, Table, number_format
 from .record import COUNTS, Conversion, conversion
 from .rounding import STOCHASTIC, Policy
 from .show import describe
+from .threads import spread
 
 __all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
            "policy_for", "random_words", "source_format", "target_format"]
@@ -340,7 +341,7 @@ def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
         _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
         return counts
 
-    parts = [work(chunk) for chunk in chunks] if name == "exact" else engines.spread(work, chunks)
+    parts = [work(chunk) for chunk in chunks] if name == "exact" else spread(work, chunks)
     return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
 
 

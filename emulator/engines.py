@@ -10,19 +10,17 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from . import engine_c, exact
-from .errors import BadOperand, EngineUnavailable
+from .errors import EngineUnavailable
 from .instructions import Instruction
+from .threads import spread, thread_count
 
-__all__ = ["ENGINES", "choose", "default", "product", "spread", "thread_count"]
+__all__ = ["ENGINES", "choose", "default", "product"]
 
 Dots = Callable[..., None]
 
@@ -138,27 +136,6 @@ def _contiguous(dots: Dots, ins: Instruction, operands: list[Any], d: np.ndarray
             ranges(len(flat[-1]), math.ceil(len(flat[-1]) / workers)), workers)
 
 
-_thread = threading.local()         # pooled: this thread is one of a pool's
-
-
-@lru_cache(4)
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Kept, because a thread takes longer to start than a million numbers to convert."""
-    return ThreadPoolExecutor(workers, "emulator", lambda: setattr(_thread, "pooled", True))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)           # a child has none of its parent's threads
-
-
-def spread(work: Callable[[Any], Any], over: list[Any], threads: int | None = None) -> list[Any]:
-    """What `work` makes of each, in as many threads as `thread_count` says; in this one if it is a pool's itself."""
-    workers = min(thread_count(threads), len(over))
-    if workers < 2 or getattr(_thread, "pooled", False):
-        return [work(each) for each in over]
-    return list(_pool(workers).map(work, over))
-
-
 def ranges(size: int, each: int) -> list[tuple[int, int]]:
     """0..size cut into pieces of `each`; one empty piece if there is nothing to cut."""
     return [(lo, min(lo + each, size)) for lo in range(0, size, each)] if size else [(0, 0)]
@@ -176,16 +153,3 @@ def _pieces(batch: tuple[int, ...], rows: int, columns: int, workers: int) -> It
     cuts = [[slice(*part) for part in ranges(size, math.ceil(size / (of * block)) * block)]
             for size, of, block in ((batch[-1], cut, 1), (rows, down, _ROWS), (columns, each // down, _COLUMNS))]
     return ((*lead, *part) for lead in np.ndindex(batch[:-1]) for part in itertools.product(*cuts))
-
-
-def thread_count(threads: int | None = None) -> int:
-    """Threads for what is large: `threads`, else EMULATOR_THREADS, else one per core. Raises BadOperand."""
-    text = os.environ.get("EMULATOR_THREADS", "")
-    if threads is None and text and not text.isdigit():
-        raise BadOperand(f"EMULATOR_THREADS is {text!r}; it takes a number of threads")
-    if threads is None and not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = int(text) if threads is None else threads
-    if count < 1:
-        raise BadOperand(f"{'EMULATOR_THREADS' if threads is None else 'threads'} is {count}; it takes 1 or more")
-    return count

@@ -8,9 +8,7 @@ rounding, overflow, cancellation, NaN of every payload and place.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from .errors import EngineUnavailable
 from .formats import Integer
 from .golden import Vectors, command
 from .instructions import table
+from .threads import spread
 from .unit import Unit, instruction
 
 __all__ = ["FAMILIES", "Check", "available", "cases", "check", "classes", "execute", "execute_dots", "lacking", "run"]
@@ -210,9 +209,7 @@ def check(name: str, outputs: int, seed: int = 0, batch: int = 1 << 17) -> Check
         one = lambda i: _dots(ins, batch, i, (seed, i))  # noqa: E731
     else:
         one = lambda i: _operation(name, batch, i, (seed, i))  # noqa: E731
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        results = list(pool.map(one, range(-(-outputs // batch))))
+    results = spread(one, list(range(-(-outputs // batch))))
     return Check(family, name, sum(found[0] for found in results), sum(found[1] for found in results),
                  next((found[2] for found in results if found[1]), ""))
 

@@ -11,7 +11,7 @@ import pytest
 from emulator import engine_c
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"no C engine: {engine_c.why_not()}")
+pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"the figures are of the C engine: {engine_c.why_not()}")
 
 
 def bench(*arguments):

@@ -187,7 +187,7 @@ def test_command_line():
 # --- CuTe's own layouts ------------------------------------------------------------------------------------------------
 
 def atoms(*wanted):
-    nv = pytest.importorskip("tensor_layouts.atoms_nv")
+    nv = pytest.importorskip("tensor_layouts.atoms_nv", reason="tensor-layouts, the judge, is not installed")
     return [atom for name in wanted for atom in getattr(nv, name)]
 
 
@@ -227,7 +227,7 @@ def test_against_cute_mma_atoms():
 
 
 def test_against_cute_wgmma_and_copies():
-    nv = pytest.importorskip("tensor_layouts.atoms_nv")
+    nv = pytest.importorskip("tensor_layouts.atoms_nv", reason="tensor-layouts, the judge, is not installed")
     for n in (8, 24, 104, 256):
         found, layout = fragment(find("sm_90", f"wgmma.m64n{n}k16.f32.f16.f16"), "d"), nv.gmma_c_layout(n)
         assert all(layout(lane, value) == found.index[lane, value] // n + found.index[lane, value] % n * 64

@@ -18,7 +18,7 @@ from emulator import cli, golden
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 # reading order: a room imports only from rooms above it
-ROOMS = """errors rounding formats exact instructions record engine_c engine_numba noise engines arrays cases show
+ROOMS = """errors threads rounding formats exact instructions record engine_c engine_numba noise engines arrays cases show
            convert arithmetic limits blocks integers quantize compare explain unit define differ probe matmul judge
            sm fragments shared staging trace kernels plots golden operations x86 live matlab nn cli __main__""".split()
 

@@ -8,7 +8,7 @@ import emulator
 from emulator import IN_ORDER, BadOperand, Promote, SplitK, StreamK, arrays, check_kernel, engine_c
 from emulator.judge import Candidate, family
 
-pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"no C engine: {engine_c.why_not()}")
+pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"too large for Numba, no C engine: {engine_c.why_not()}")
 
 FP8 = emulator.instruction("sm_90", "wgmma.m64n64k32.f32.e4m3.e4m3")
 F16 = emulator.instruction("sm_80", "mma.m16n8k16.f32.f16.f16.f32")
@@ -119,7 +119,7 @@ def test_outputs_of_several_schedules():
 
 def test_arrays_of_others():
     """torch and DLPack arrays, with every type that numpy lacks."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch, the judge, is not installed")
     a, b = torch.from_numpy(A16.copy()), torch.from_numpy(B16.copy())
     d = torch.from_numpy(emulator.matmul(A16, B16, on=F16))
     assert check_kernel(d, a, b, on=F16, schedule=IN_ORDER).equal

@@ -146,7 +146,7 @@ def test_gradients_of_norms_by_differences():
 
 
 def test_layers_against_torch():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch, the judge, is not installed")
     functional = torch.nn.functional
 
     def check(forward, back, reference, *inputs):
@@ -193,7 +193,7 @@ def test_layers_against_torch():
 
 
 def test_the_whole_transformer_against_torch():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch, the judge, is not installed")
     functional = torch.nn.functional
     model, (x, target) = model_of("transformer")
     loss = model.loss(FP32, x, target)
@@ -216,7 +216,7 @@ def test_the_whole_transformer_against_torch():
 
 
 def test_optimizers_against_torch():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="torch, the judge, is not installed")
     for ours, theirs in ((SGD(20, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
                          (SGD(20), lambda p: torch.optim.SGD(p, 0.1)),
                          (AdamW(np.full(20, 0.1, F32)), lambda p: torch.optim.AdamW(p, 0.1, betas=(0.9, 0.99), weight_decay=0.1))):
@@ -498,7 +498,7 @@ def test_counts():
 
 
 def test_comparing_recipes_writes_a_table_and_a_figure(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib, which is not installed")
     found = list(compare(TINY, ["fp32", "fp8", "mxfp4"], steps=6, every=3, seed=1))
     assert [len(each.losses) for each in found] == [6, 6, 6] and found[0].losses[0] == tiny("fp32", 1).losses[0]
     lines = table(found).splitlines()
@@ -530,7 +530,7 @@ def test_one_knob_at_a_time():
 
 
 def test_diagnose_on_the_command_line(tmp_path):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     run, path = Run("digits", "mxfp8", steps=5), str(tmp_path / "run.npz")
     run.advance()
     run.save(path)
@@ -557,12 +557,12 @@ def test_hopper_without_promotion_errs_at_large_k():
 @pytest.mark.parametrize("task, steps", [("digits", 400), ("digits-sigmoid", 3000)])
 def test_digits_reach_96_percent(task, steps):
     """The classic network and its sister, every product in bfloat16, on digits they have not seen."""
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     assert train(task, "bf16", steps=steps, seed=0).evaluate()["accuracy"] >= 0.96
 
 
 def test_train_resume_and_generate(tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     run = CliRunner().invoke
     path = str(tmp_path / "run.npz")
     whole = run(main, ["train", "digits", "--recipe", "fp8", "--steps", "30", "--seed", "3"])
@@ -596,7 +596,7 @@ def test_train_resume_and_generate(tmp_path, monkeypatch):
     (["generate", __file__], "is no checkpoint"),
 ])
 def test_refusals(arguments, said):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     got = CliRunner().invoke(main, arguments)
     assert got.exit_code == 2 and said in got.output, got.output
 
@@ -616,6 +616,6 @@ def test_the_recipes_page_runs():
 
     from emulator.nn import recipes
 
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     failed, tried = doctest.testmod(recipes)
     assert tried >= 4 and not failed

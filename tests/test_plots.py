@@ -7,7 +7,7 @@ from click.testing import CliRunner
 import emulator
 from emulator import cli
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="pictures need matplotlib, which is not installed")
 from emulator import plots  # noqa: E402
 from emulator.fragments import copy_fragment, fragment  # noqa: E402
 

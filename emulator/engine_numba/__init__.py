@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -40,6 +39,7 @@ from ..errors import EngineUnavailable
 from ..formats import FORMATS, Float, Integer
 from ..instructions import Instruction
 from ..rounding import MODES
+from ..threads import spread
 from . import lanes
 
 __all__ = ["METHODS", "dots"]
@@ -327,13 +327,7 @@ def _by_rows(kernel: Callable[..., None], a: Array, *args: Any, macs: int) -> No
     threads = _threads(rows, macs)
     edges = [rows * i // threads for i in range(threads + 1)]
 
-    def run(first: int, last: int) -> None:
-        kernel(first, last, m, a.reshape(rows, k), *args)
-    if threads == 1:
-        run(0, rows)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(run, edges, edges[1:]))
+    spread(lambda part: kernel(*part, m, a.reshape(rows, k), *args), list(zip(edges, edges[1:])), threads)
 
 
 def _edges(k: int, chunk: int, group: int) -> Array:

@@ -170,11 +170,17 @@ def _refusal(ins: Instruction) -> str:
     return ""
 
 
-def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: Any, d: Array) -> None:
-    """As engine_numba.dots, which hands these methods on."""
-    if why := _refusal(ins):
+def fill(why: str, methods: dict[str, Callable[..., Array]], ins: Instruction, a: Array, b: Array, c: Array,
+         d: Array) -> None:
+    """Fill d by one of `methods`, functions of values. Raises EngineUnavailable if there is a `why` not."""
+    if why:
         raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
     if d.size:
         with np.errstate(all="ignore"):                                     # infinities and NaN are data here
-            d[...] = _codes(ins.d, METHODS[ins.method](
+            d[...] = _codes(ins.d, methods[ins.method](
                 ins, _values(ins.a, a), _values(ins.b, np.ascontiguousarray(b.swapaxes(1, 2))), _values(ins.c, c)))
+
+
+def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: Any, d: Array) -> None:
+    """As engine_numba.dots, which hands these methods on."""
+    fill(_refusal(ins), METHODS, ins, a, b, c, d)

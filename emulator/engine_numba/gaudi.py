@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineUnavailable
 from ..instructions import Instruction
-from . import _F32, _codes, _values
-from .amd import _flushed, _groups, _products, _single, _sum_to_odd, _unit
+from . import _F32
+from .amd import _flushed, _groups, _products, _single, _sum_to_odd, _unit, fill
 
 __all__ = ["METHODS", "dots"]
 
@@ -98,9 +97,4 @@ def _refusal(ins: Instruction) -> str:
 
 def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: Any, d: Array) -> None:
     """As engine_numba.dots, which hands these methods on."""
-    if why := _refusal(ins):
-        raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
-    if d.size:
-        with np.errstate(all="ignore"):                                     # infinities and NaN are data here
-            d[...] = _codes(ins.d, METHODS[ins.method](
-                ins, _values(ins.a, a), _values(ins.b, np.ascontiguousarray(b.swapaxes(1, 2))), _values(ins.c, c)))
+    fill(_refusal(ins), METHODS, ins, a, b, c, d)

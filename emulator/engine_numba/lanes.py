@@ -21,7 +21,6 @@ that is not zero, and C, if it is not, claims an exponent in LOW..HIGH.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -31,6 +30,7 @@ import numpy as np
 from .. import exact
 from ..formats import FORMATS
 from ..instructions import Instruction
+from ..threads import spread
 
 __all__ = ["dots"]
 
@@ -252,11 +252,7 @@ def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: 
                      max(ins.floor, LEAST) + 127, ins.d.emin + 127, ins.precision, half, pairs)
 
     edges = [rows * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        bad = work(0, rows)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            bad = any(list(pool.map(work, edges, edges[1:])))
+    bad = any(spread(lambda part: work(*part), list(zip(edges, edges[1:])), threads))
     if not bad:
         d[...] = (x[:, :n].astype(np.float16) if half else x[:, :n]).view(d.dtype).reshape(d.shape)
     return not bad
