@@ -106,7 +106,11 @@ int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t 
 int emu_tile(const emu_row *row, int64_t m, int64_t n, const void *a, const void *b, const void *c, const void *scale_a,
              const void *scale_b, void *d);
 
-/* The kernels that emu_matmul picks from: "portable", "avx2", "avx512" or "avx512fp16"; each only where it was compiled and
+/* emu_dots of `count` rows: m = n = 1. */
+int emu_rows(const emu_row *row, int64_t count, int64_t k, const void *a, const void *b, const void *c,
+             const void *scale_a, const void *scale_b, void *d);
+
+/* The kernels that emu_matmul and emu_rows pick from: "portable", "avx2", "avx512" or "avx512fp16"; each only where it was compiled and
  * the CPU has it. The environment variable EMULATOR_ISA, and emu_limit_isa after it, set the highest allowed. */
 enum { EMU_ISA_PORTABLE, EMU_ISA_AVX2, EMU_ISA_AVX512, EMU_ISA_AVX512FP16 };
 const char *emu_isa(void);           /* the one in use; "" if EMULATOR_ISA names none */

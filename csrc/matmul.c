@@ -22,6 +22,7 @@ typedef struct {            /* one call */
     format a, b, c, d, scale;
     const emu_matrix *from_a, *from_b, *from_c, *scale_a, *scale_b, *to;
     size_t m, n, k;
+    size_t deep;            /* k in whole instructions */
     size_t chunk, columns;  /* the most taken apart at a time; chunk is a multiple of row->k */
     size_t width;           /* of a tile */
     size_t terms;           /* elements of k that lie together in the planes of A */
@@ -29,6 +30,7 @@ typedef struct {            /* one call */
     bool half;              /* the sums are F16 */
     bool narrow;            /* the operands are narrowed to halves */
     bool whole;             /* the products of a sum fit in a float, in units of the smallest */
+    bool pairs;             /* D is (1, n), and each column has a row of A of its own: A is (n, k) */
     const kernels *with;
     /* planes and scratch */
     reader read_a, read_b;
@@ -39,7 +41,7 @@ typedef struct {            /* one call */
     int32_t *scales;
     uint8_t *b_claim;
     uint16_t *a_half, *b_half;
-    unsigned char *old, *slow_a, *slow_b, *slow_c, *slow_d, *slow_sa, *slow_sb;
+    unsigned char *old, *slow_a, *slow_b, *slow_c, *slow_d, *slow_sa, *slow_sb, *memory;
     panel *panels;
 } product;
 
@@ -50,25 +52,26 @@ static unsigned char *place(const emu_matrix *x, size_t i, size_t j)
     return (unsigned char *)x->codes + (int64_t)i * x->down + (int64_t)j * x->across;
 }
 
-/* `count` codes, `stride` bytes apart. A stride that the compiler knows lets it use vectors. */
-#define READ(type, stride) \
-    for (size_t i = 0; i < count; i++) { \
-        type code; \
-        memcpy(&code, from + (int64_t)i * (stride), sizeof code); \
-        to[i] = code; \
-    }
-static void read_line(const unsigned char *restrict from, int64_t stride, int width, size_t count, uint32_t *restrict to)
+/* Columns of up to RUN codes from `from` on: the codes of row r to to[r], one for each column. */
+#define TURN(type, stride, rows) \
+    for (size_t s = 0; s < columns; s++, from += x->across) \
+        for (size_t r = 0; r < (rows); r++) { \
+            type code; \
+            memcpy(&code, from + (int64_t)r * (stride), sizeof code); \
+            to[r][s] = code; \
+        }
+static void turn(const unsigned char *from, const emu_matrix *x, int width, size_t columns, size_t count, uint32_t *const *to)
 {
-    if (width == 1 && stride == 1)
-        READ(uint8_t, 1)
+    if (width == 1 && x->down == 1 && count == RUN)
+        TURN(uint8_t, 1, RUN)
+    else if (width == 2 && x->down == 2 && count == RUN)
+        TURN(uint16_t, 2, RUN)
     else if (width == 1)
-        READ(uint8_t, stride)
-    else if (width == 2 && stride == 2)
-        READ(uint16_t, 2)
+        TURN(uint8_t, x->down, count)
     else if (width == 2)
-        READ(uint16_t, stride)
+        TURN(uint16_t, x->down, count)
     else
-        READ(uint32_t, stride)
+        TURN(uint32_t, x->down, count)
 }
 
 /* A rectangle of codes, made contiguous row by row; what lies beyond the matrix is zero. */
@@ -110,18 +113,20 @@ static int redo(const product *p, size_t i, size_t rows, size_t j, size_t column
 {
     emu_matrix b = transposed(p->from_b);
     size_t size = (size_t)p->d.bytes, c_size = (size_t)(k ? p->d : p->c).bytes;
-    gather(p->from_a, i, rows, k, depth, p->k, p->a.bytes, p->slow_a);
+    size_t first = p->pairs ? j : i, lines = p->pairs ? columns : rows;
+    gather(p->from_a, first, lines, k, depth, p->k, p->a.bytes, p->slow_a);
     gather(&b, j, columns, k, depth, p->k, p->b.bytes, p->slow_b);
     if (p->slow_sa) {
         size_t block = (size_t)p->row->block, all = (p->k + block - 1) / block;
         emu_matrix scale_b = transposed(p->scale_b);
-        gather(p->scale_a, i, rows, k / block, depth / block, all, p->scale.bytes, p->slow_sa);
+        gather(p->scale_a, first, lines, k / block, depth / block, all, p->scale.bytes, p->slow_sa);
         gather(&scale_b, j, columns, k / block, depth / block, all, p->scale.bytes, p->slow_sb);
     }
     for (size_t r = 0; r < rows; r++)
         memcpy(p->slow_c + r * columns * c_size, old + r * stride * c_size, columns * c_size);
-    int status = emu_dots(p->row, 1, (int64_t)rows, (int64_t)columns, (int64_t)depth, p->slow_a, p->slow_b, p->slow_c,
-                          p->slow_sa, p->slow_sb, p->slow_d);
+    int64_t batch = p->pairs ? (int64_t)columns : 1, m = (int64_t)rows, n = p->pairs ? 1 : (int64_t)columns;
+    int status = emu_dots(p->row, batch, m, n, (int64_t)depth, p->slow_a, p->slow_b, p->slow_c, p->slow_sa, p->slow_sb,
+                          p->slow_d);
     for (size_t r = 0; !status && r < rows; r++)
         scatter(p->slow_d + r * columns * size, p->d.bytes, columns, p->to, i + r, j);
     return status;
@@ -163,7 +168,7 @@ static void read_a(const product *p, size_t i, size_t rows, size_t k, size_t dep
     for (size_t r = 0; r < rows; r++) {
         uint32_t *to = p->codes + r * room;
         bool moved = p->kind == THROUGH_F16;
-        read_line(place(p->from_a, i + r, k), p->from_a->across, p->a.bytes, there, moved ? line : to);
+        p->with->read_line(place(p->from_a, i + r, k), p->from_a->across, p->a.bytes, there, moved ? line : to);
         memset(moved ? to : to + there, 0, (moved ? room : room - there) * sizeof *to);
         for (size_t at = 0; moved && at < there; at++)
             to[spot(p, at)] = line[at];
@@ -178,18 +183,17 @@ static void read_b(const product *p, size_t j, size_t columns, size_t k, size_t 
     if (columns < width || there < depth)
         memset(p->codes, 0, width * depth * sizeof *p->codes);
     if (b->down < b->across) {                  /* columns lie together: in steps, for the cache's sake */
-        for (size_t at = 0; at < there; at += RUN)
-            for (size_t s = 0; s < columns; s++) {
-                uint32_t line[RUN] = {0};
-                size_t count = there - at < RUN ? there - at : RUN;
-                read_line(place(b, k + at, j + s), b->down, p->b.bytes, count, line);
-                for (size_t r = 0; r < count; r++)
-                    p->codes[spot(p, at + r) * width + s] = line[r];
-            }
+        for (size_t at = 0; at < there; at += RUN) {
+            size_t count = there - at < RUN ? there - at : RUN;
+            uint32_t *to[RUN];
+            for (size_t r = 0; r < count; r++)
+                to[r] = p->codes + spot(p, at + r) * width;
+            turn(place(b, k + at, j), b, p->b.bytes, columns, count, to);
+        }
         return;
     }
     for (size_t r = 0; r < there; r++)
-        read_line(place(b, k + r, j), b->across, p->b.bytes, columns, p->codes + spot(p, r) * width);
+        p->with->read_line(place(b, k + r, j), b->across, p->b.bytes, columns, p->codes + spot(p, r) * width);
 }
 
 /* The scale of line `line` for element k; missing ones are finite. */
@@ -344,21 +348,29 @@ static uint32_t to_half(float x)                /* which is a number of float16 
     return size ? sign | (size < 113u << 23 ? (uint32_t)(as_float(size) * 0x1p24f) : (size >> 13) - (112u << 10)) : 0;
 }
 
-/* C into floats; the rows in which some C is not zero and not in least <= |C| < most, all as codes. */
-static uint64_t load_sums(const product *p, size_t rows, size_t columns, uint32_t least, uint32_t most)
+/* C into floats; the rows (of pairs, the columns) in which some C is not zero and not in least <= |C| < most, all as
+ * codes. */
+static uint64_t load_sums(const product *p, const tile *t, size_t rows, size_t columns, uint32_t least, uint32_t most)
 {
     uint64_t bad = 0;
+    if (t->fresh) {
+        memset(p->sums, 0, rows * p->width * sizeof *p->sums);
+        return 0;
+    }
     for (size_t r = 0; r < rows; r++) {
         float *sums = p->sums + r * p->width;
         memset(sums + columns, 0, (p->width - columns) * sizeof *sums);
         const unsigned char *old = p->old + r * columns * (size_t)p->d.bytes;
         uint32_t codes[WIDEST], mask = p->half ? 0x7fff : 0x7fffffff, any = 0;
-        read_line(old, p->d.bytes, p->d.bytes, columns, codes);
+        p->with->read_line(old, p->d.bytes, p->d.bytes, columns, codes);
         for (size_t s = 0; s < columns; s++) {
-            uint32_t size = codes[s] & mask;
-            any |= (size - least >= most - least) & (size != 0);
+            uint32_t size = codes[s] & mask, out = (size - least >= most - least) & (size != 0);
+            any |= out;
+            if (p->pairs)
+                bad |= (uint64_t)out << s;
         }
-        bad |= (uint64_t)any << r;
+        if (!p->pairs)
+            bad |= (uint64_t)any << r;
         if (p->half)
             for (size_t s = 0; s < columns; s++)
                 sums[s] = from_half(codes[s]);
@@ -374,14 +386,13 @@ static void store_sums(const product *p, size_t i, size_t rows, size_t j, size_t
 {
     uint32_t keep = p->kind == CHAIN && !p->half ? UINT32_MAX << (23 - p->row->precision) : UINT32_MAX;
     for (size_t r = 0; r < rows; r++) {
-        const float *sums = p->sums + r * p->width;
-        uint32_t four[WIDEST];
+        float *sums = p->sums + r * p->width;
         uint16_t two[WIDEST];
-        for (size_t s = 0; s < columns && !p->half; s++)
-            four[s] = as_bits(sums[s]) & keep;
+        for (size_t s = 0; s < columns && keep != UINT32_MAX; s++)
+            sums[s] = as_float(as_bits(sums[s]) & keep);
         for (size_t s = 0; s < columns && p->half; s++)
             two[s] = (uint16_t)to_half(sums[s]);
-        scatter(p->half ? (void *)two : four, p->d.bytes, columns, p->to, i + r, j);
+        scatter(p->half ? (void *)two : sums, p->d.bytes, columns, p->to, i + r, j);
     }
 }
 
@@ -420,20 +431,19 @@ static void do_fused(const product *p, size_t at, size_t i, size_t rows, size_t 
  * least 2^low and so a multiple of 2^(low - 23), the sums of 2^(low + 24) (see matmul_lanes.h), and low >= -101. */
 static bool through_f16(const product *p, tile t)
 {
-    float *part = p->part, *c = t.c;
+    bool (*chain)(const tile *) = p->pairs ? p->half ? p->with->pairs_half : p->with->pairs_chain
+                                           : p->half ? p->with->chain_half : p->with->chain_hot;
+    tile two = t;
     bool bad = false;
-    for (int group = 0; group < t.groups; group += 2, t.a += 2 * ROWS * p->terms, t.a_claim += 2 * ROWS * p->terms,
-             t.b += 2 * p->terms * p->width, t.b_claim += 2 * p->terms * p->width) {
-        tile two = t, sum = t;
-        two.groups = 2;
-        two.c = part;
-        sum.c = c;
-        memset(part, 0, ROWS * p->width * sizeof *part);
+    two.c = p->part;
+    two.groups = 2;
+    for (; two.first < t.groups; two.first += 2) {
+        memset(p->part, 0, ROWS * p->width * sizeof *p->part);
         environment kept = enter(EMU_ROUND_RZ, true);
-        bad |= p->half ? p->with->chain_half(&two) : p->with->chain_hot(&two);
+        bad |= chain(&two);
         leave(kept);
         kept = enter(EMU_ROUND_RNE, true);
-        bad |= p->with->add(&sum, part, p->half);
+        bad |= p->with->add(&t, p->part, p->half);
         leave(kept);
     }
     return bad;
@@ -447,14 +457,14 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
     environment kept;
     *redo = a->redo;
     if (p->kind == INTEGERS) {
-        load_sums(p, rows, columns, 0, UINT32_MAX);
-        p->with->integers(&t);
+        load_sums(p, &t, rows, columns, 0, UINT32_MAX);
+        (p->pairs ? p->with->pairs_integers : p->with->integers)(&t);
         return true;
     }
     if (p->kind == GROUPS) {
-        *redo |= load_sums(p, rows, columns, 0, 0x7f800000);
+        *redo |= load_sums(p, &t, rows, columns, 0, 0x7f800000);
         kept = enter(EMU_ROUND_RZ, false);
-        bad = p->with->groups(&t);
+        bad = (p->pairs ? p->with->pairs_groups : p->with->groups)(&t);
         leave(kept);
         return !bad;
     }
@@ -471,8 +481,8 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
     if (t.clear > 255 || a->least + b->least < t.low + frac || top + 2 + log2_up(depth) > 126
         || (p->half && t.low > p->row->floor))
         return false;
-    *redo |= p->half ? load_sums(p, rows, columns, 0, 0x7c00)
-                     : load_sums(p, rows, columns, (uint32_t)(t.low + 127) << 23, (126 + 127u) << 23);
+    *redo |= p->half ? load_sums(p, &t, rows, columns, 0, 0x7c00)
+                     : load_sums(p, &t, rows, columns, (uint32_t)(t.low + 127) << 23, (126 + 127u) << 23);
     if (p->kind == THROUGH_F16)
         return !through_f16(p, t);
     if (p->whole) {
@@ -482,10 +492,11 @@ static bool do_fast(const product *p, tile t, const panel *a, const panel *b, si
         leave(kept);
         if (!bad)
             return true;
-        load_sums(p, rows, columns, 0, UINT32_MAX);
+        load_sums(p, &t, rows, columns, 0, UINT32_MAX);
     }
     bool (*chain)(const tile *) = a->hot ? p->with->chain_hot : p->with->chain;
     chain = p->narrow ? p->with->chain_narrow : p->half ? p->with->chain_half : chain;
+    chain = !p->pairs ? chain : p->half ? p->with->pairs_half : p->with->pairs_chain;
     kept = enter(EMU_ROUND_RZ, true);
     bad = chain(&t);
     leave(kept);
@@ -512,15 +523,19 @@ static int do_tile(const product *p, const panel *a, size_t i, size_t rows, size
     tile t = {.a = p->a_value, .a_claim = p->a_claim, .b = p->b_value + at, .b_claim = p->b_claim + at, .c = p->sums,
               .a_half = p->a_half, .b_half = p->narrow ? p->b_half + at : NULL,
               .rows = (int)rows, .groups = (int)(depth / p->terms), .terms = (int)p->terms, .frac = p->row->frac,
-              .floor = p->row->floor, .emin = p->d.emin, .saturate = p->row->saturate};
+              .floor = p->row->floor, .emin = p->d.emin, .saturate = p->row->saturate, .fresh = !from};
     if (p->kind == GROUPS) {
         t.terms = p->row->k / RUN;
         t.groups = (int)(depth / (size_t)p->row->k);
         t.a_block = p->a_block;
         t.b_block = (blocks){p->b_block.scale + at / RUN, p->b_block.claim + at / RUN, p->b_block.some + at / RUN};
     }
-    if (!do_fast(p, t, a, b, rows, columns, depth, &bad_rows) || __builtin_popcountll(bad_rows) > FEW
-            || __builtin_popcountll(bad_columns) > FEW)
+    bool done = do_fast(p, t, a, b, rows, columns, depth, &bad_rows);
+    if (p->pairs) {
+        bad_columns |= bad_rows;
+        bad_rows = 0;
+    }
+    if (!done || __builtin_popcountll(bad_rows) > FEW || __builtin_popcountll(bad_columns) > FEW)
         return redo(p, i, rows, j, columns, k, depth, p->old, columns);
     store_sums(p, i, rows, j, columns);
     int status = EMU_DONE;
@@ -634,14 +649,15 @@ static void *cut(unsigned char *memory, size_t *used, size_t count, size_t size)
 
 static size_t lay_out(product *p, unsigned char *memory)
 {
-    size_t used = 0, width = p->width, groups = p->chunk / RUN + 1, rows = p->m < ROWS ? p->m : ROWS;
+    size_t used = 0, width = p->width, groups = p->chunk / RUN + 1, lines = p->pairs ? width : ROWS;
+    size_t rows = p->m < ROWS && !p->pairs ? p->m : lines;
     if (p->kind == FUSED) {
         p->a_plain = cut(memory, &used, ROWS * p->chunk, (size_t)p->a.bytes);
         p->b_plain = cut(memory, &used, p->columns * p->chunk, (size_t)p->b.bytes);
         p->sum_plain = cut(memory, &used, ROWS * width, (size_t)p->d.bytes);
     } else if (p->kind != SLOW) {
-        p->a_value = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_value);
-        p->a_claim = cut(memory, &used, ROWS * p->chunk, sizeof *p->a_claim);
+        p->a_value = cut(memory, &used, lines * p->chunk, sizeof *p->a_value);
+        p->a_claim = cut(memory, &used, lines * p->chunk, sizeof *p->a_claim);
         p->b_value = cut(memory, &used, p->columns * p->chunk, sizeof *p->b_value);
         p->b_claim = cut(memory, &used, p->columns * p->chunk, 1);
         p->sums = cut(memory, &used, ROWS * width, sizeof *p->sums);
@@ -654,7 +670,7 @@ static size_t lay_out(product *p, unsigned char *memory)
     if (p->kind == GROUPS)
         for (int b = 0; b < 2; b++) {
             blocks *to = b ? &p->b_block : &p->a_block;
-            size_t count = groups * (b ? p->columns : (size_t)ROWS);
+            size_t count = groups * (b ? p->columns : lines);
             to->scale = cut(memory, &used, count, sizeof *to->scale);
             to->claim = cut(memory, &used, count, sizeof *to->claim);
             to->some = cut(memory, &used, count, sizeof *to->some);
@@ -673,13 +689,13 @@ static size_t lay_out(product *p, unsigned char *memory)
 }
 
 /* D of one product. */
-static int multiply_all(product *p, size_t deep)
+static int multiply_all(product *p)
 {
     int status = EMU_DONE;
     for (size_t left = 0; left < p->n; left += p->columns) {
         size_t end = p->n - left < p->columns ? p->n : left + p->columns;
-        for (size_t at = 0; at < deep; at += p->chunk) {
-            size_t depth = deep - at < p->chunk ? deep - at : p->chunk;
+        for (size_t at = 0; at < p->deep; at += p->chunk) {
+            size_t depth = p->deep - at < p->chunk ? p->deep - at : p->chunk;
             for (size_t j = left; p->kind != SLOW && j < end; j += p->width)
                 p->panels[(j - left) / p->width] = take_b(p, j, end - j < p->width ? end - j : p->width, at, depth);
             for (size_t i = 0; !status && i < p->m; i += ROWS) {
@@ -693,6 +709,52 @@ static int multiply_all(product *p, size_t deep)
     return status;
 }
 
+/* Of a call whose row, matrices, sizes and `pairs` are there: all that follows. */
+static int begin(product *p)
+{
+    const emu_row *row = p->row;
+    int isa = emu_isa_now(), status = emu_dots(row, 0, 0, 0, row->k, NULL, NULL, NULL, p->from_a, p->from_b, NULL);
+    if (isa < 0 || status)
+        return status ? status : EMU_BAD_ISA;
+    describe(&row->a, &p->a);
+    describe(&row->b, &p->b);
+    describe(&row->c, &p->c);
+    describe(&row->d, &p->d);
+    bool scaled = row->block && (row->method == EMU_METHOD_CHAIN || row->method == EMU_METHOD_EXACT_GROUPS
+                                 || row->method == EMU_METHOD_SCALED_SUM);
+    if (scaled)
+        describe(&row->scale, &p->scale);
+    size_t step = (size_t)row->k;
+    p->deep = p->k ? (p->k + step - 1) / step * step : step;            /* K = 0 is one instruction over zeros */
+    if ((scaled && (!p->scale_a || !p->scale_b)) || (p->deep > step && memcmp(&row->c, &row->d, sizeof row->c)))
+        return EMU_BAD_SHAPE;
+
+    p->with = best_kernels(isa);
+    p->kind = kind_of(p);
+    if (p->pairs && p->kind == FUSED)
+        p->kind = SLOW;
+    p->half = p->d.row.bits == 16;
+    p->narrow = p->with->chain_narrow && p->kind == CHAIN && !p->half && !row->block && row->frac == 13
+             && is_narrow(&p->a) && is_narrow(&p->b) && !p->pairs;
+    p->whole = is_whole(p) && !p->pairs;
+    p->read_a = reader_of(&p->a, scaled && p->kind == CHAIN);
+    p->read_b = reader_of(&p->b, scaled && p->kind == CHAIN);
+    p->width = p->kind == SLOW ? WIDEST : (size_t)p->with->width / (p->kind == FUSED && p->d.bytes == 8 ? 2 : 1);
+    p->terms = p->kind == CHAIN ? (size_t)row->terms : p->kind == THROUGH_F16 ? step / 2 : p->kind == GROUPS ? RUN : step;
+    p->chunk = step >= CHUNK ? step : CHUNK / step * step;
+    p->chunk = p->chunk < p->deep ? p->chunk : p->deep;
+    p->columns = p->pairs ? p->width : p->n < COLUMNS ? (p->n + p->width - 1) / p->width * p->width : COLUMNS;
+    p->memory = malloc(lay_out(p, NULL) + 64);
+    if (!p->memory)
+        return EMU_NO_MEMORY;
+    lay_out(p, p->memory + (64 - (uintptr_t)p->memory % 64));
+    if (p->m < ROWS && p->a_value && !p->pairs) {            /* the rows that a tile lacks are never written */
+        memset(p->a_value, 0, ROWS * p->chunk * sizeof *p->a_value);
+        memset(p->a_claim, 0, ROWS * p->chunk * sizeof *p->a_claim);
+    }
+    return EMU_DONE;
+}
+
 int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t k, const emu_matrix *a,
                const emu_matrix *b, const emu_matrix *c, const emu_matrix *scale_a, const emu_matrix *scale_b,
                const emu_matrix *d)
@@ -703,51 +765,16 @@ int emu_matmul(const emu_row *row, int64_t batch, int64_t m, int64_t n, int64_t 
         use[i] = given[i] ? &now[i] : NULL;
     product p = {.row = row, .from_a = use[0], .from_b = use[1], .from_c = use[2], .scale_a = use[3], .scale_b = use[4],
                  .to = use[5], .m = (size_t)m, .n = (size_t)n, .k = (size_t)k};
-    int isa = emu_isa_now(), status = emu_dots(row, 0, 0, 0, row->k, NULL, NULL, NULL, a, b, NULL);
-    if (isa < 0 || status)
-        return status ? status : EMU_BAD_ISA;
-    describe(&row->a, &p.a);
-    describe(&row->b, &p.b);
-    describe(&row->c, &p.c);
-    describe(&row->d, &p.d);
-    bool scaled = row->block && (row->method == EMU_METHOD_CHAIN || row->method == EMU_METHOD_EXACT_GROUPS
-                                 || row->method == EMU_METHOD_SCALED_SUM);
-    if (scaled)
-        describe(&row->scale, &p.scale);
-    size_t step = (size_t)row->k, deep = (p.k + step - 1) / step * step;
-    deep = deep ? deep : step;                  /* K = 0 is one instruction over zeros */
-    if (batch < 0 || m < 0 || n < 0 || k < 0 || (scaled && (!scale_a || !scale_b))
-        || (deep > step && memcmp(&row->c, &row->d, sizeof row->c)))
+    if (batch < 0 || m < 0 || n < 0 || k < 0)
         return EMU_BAD_SHAPE;
-
-    p.with = best_kernels(isa);
-    p.kind = kind_of(&p);
-    p.half = p.d.row.bits == 16;
-    p.narrow = p.with->chain_narrow && p.kind == CHAIN && !p.half && !row->block && row->frac == 13 && is_narrow(&p.a)
-            && is_narrow(&p.b);
-    p.whole = is_whole(&p);
-    p.read_a = reader_of(&p.a, scaled && p.kind == CHAIN);
-    p.read_b = reader_of(&p.b, scaled && p.kind == CHAIN);
-    p.width = p.kind == SLOW ? WIDEST : (size_t)p.with->width / (p.kind == FUSED && p.d.bytes == 8 ? 2 : 1);
-    p.terms = p.kind == CHAIN ? (size_t)row->terms : p.kind == THROUGH_F16 ? step / 2 : p.kind == GROUPS ? RUN : step;
-    p.chunk = step >= CHUNK ? step : CHUNK / step * step;
-    p.chunk = p.chunk < deep ? p.chunk : deep;
-    p.columns = p.n < COLUMNS ? (p.n + p.width - 1) / p.width * p.width : COLUMNS;
-    unsigned char *memory = malloc(lay_out(&p, NULL) + 64);
-    if (!memory)
-        return EMU_NO_MEMORY;
-    lay_out(&p, memory + (64 - (uintptr_t)memory % 64));
-    if (p.m < ROWS && p.a_value) {              /* the rows that a tile lacks are never written */
-        memset(p.a_value, 0, ROWS * p.chunk * sizeof *p.a_value);
-        memset(p.a_claim, 0, ROWS * p.chunk * sizeof *p.a_claim);
-    }
+    int status = begin(&p);
     for (int64_t at = 0; !status && at < batch; at++) {
         for (int i = 0; i < 6; i++)
             if (given[i])
                 now[i] = (emu_matrix){(char *)given[i]->codes + at * given[i]->next, 0, given[i]->down, given[i]->across};
-        status = multiply_all(&p, deep);
+        status = multiply_all(&p);
     }
-    free(memory);
+    free(p.memory);
     return status;
 }
 
@@ -766,4 +793,41 @@ int emu_tile(const emu_row *row, int64_t m, int64_t n, const void *a, const void
                        rows_of(scale_a, &row->scale, blocks), rows_of(scale_b, &row->scale, n), rows_of(d, &row->d, n)};
     return emu_matmul(row, 1, m, n, row->k, &of[0], &of[1], c ? &of[2] : NULL, scale_a ? &of[3] : NULL,
                       scale_b ? &of[4] : NULL, &of[5]);
+}
+
+int emu_rows(const emu_row *row, int64_t count, int64_t k, const void *a, const void *b, const void *c,
+             const void *scale_a, const void *scale_b, void *d)
+{
+    int64_t blocks = row->block ? k / row->block : 0;
+    emu_matrix of[] = {rows_of(a, &row->a, k), rows_of(b, &row->b, k), rows_of(c, &row->c, count),
+                       rows_of(scale_a, &row->scale, blocks), rows_of(scale_b, &row->scale, blocks),
+                       rows_of(d, &row->d, count)};
+    emu_matrix across[] = {transposed(&of[0]), transposed(&of[1]), transposed(&of[3]), transposed(&of[4])};
+    product p = {.row = row, .from_a = &of[0], .from_b = &across[1], .from_c = &of[2], .scale_a = scale_a ? &of[3] : NULL,
+                 .scale_b = scale_b ? &across[3] : NULL, .to = &of[5], .m = 1, .n = (size_t)count, .k = (size_t)k,
+                 .pairs = true};
+    int status = count < 0 || k < 0 ? EMU_BAD_SHAPE : begin(&p);
+    if (status || p.kind == SLOW) {
+        free(p.memory);
+        return status ? status : emu_dots(row, count, 1, 1, k, a, b, c, scale_a, scale_b, d);
+    }
+    product left = p;                           /* A, taken apart as a B */
+    left.b = p.a;
+    left.from_b = &across[0];
+    left.scale_b = scale_a ? &across[2] : NULL;
+    left.read_b = p.read_a;
+    left.b_value = p.a_value;
+    left.b_claim = (uint8_t *)p.a_claim;
+    left.b_block = p.a_block;
+    for (size_t j = 0; !status && j < p.n; j += p.width) {
+        size_t columns = p.n - j < p.width ? p.n - j : p.width;
+        for (size_t at = 0; !status && at < p.deep; at += p.chunk) {
+            size_t depth = p.deep - at < p.chunk ? p.deep - at : p.chunk;
+            panel of_a = take_b(&left, j, columns, at, depth);
+            p.panels[0] = take_b(&p, j, columns, at, depth);
+            status = do_tile(&p, &of_a, 0, 1, j, columns, at, depth);
+        }
+    }
+    free(p.memory);
+    return status;
 }

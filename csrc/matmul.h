@@ -58,18 +58,20 @@ typedef struct {
     const float *b;                     /* [k][width] */
     const uint8_t *b_claim;             /* [k][width], byte 4 i + v being that of column v * width / 4 + i */
     float *c;                           /* [ROWS][width]: C, then D */
-    int rows, groups, terms;            /* terms: a multiple of 4 */
+    int rows, first, groups, terms;     /* first: of the groups, for chain; terms: a multiple of 4 */
     int frac, floor, emin;              /* of the row; emin that of its output */
     int lowest;                         /* of chain_whole */
     int low, clear;                     /* the exponent that a cleared byte of 0 stands for */
     const uint16_t *a_half, *b_half;    /* of chain_narrow: as a; and [k / 2][width][2], both scaled */
     int tops;                           /* and the largest claims of the panels, added */
     blocks a_block, b_block;            /* of exact groups: [group][ROWS] and [group][width] */
-    bool saturate;
+    bool saturate, fresh;               /* fresh: C is zero */
 } tile;
 
 typedef struct {
     int width;
+    /* `count` codes of `width` bytes, `stride` bytes apart. */
+    void (*read_line)(const unsigned char *from, int64_t stride, int width, size_t count, uint32_t *to);
     /* `depth` codes of each of `count` lines: [line][depth] for A, rows of the tile, and [depth][line] for B, columns, of
      * which there are always `width`. Scales are exponents to add, one for each code. */
     panel (*take_a)(const reader *, int rows, int depth, int terms, int limit, const uint32_t *codes, const int32_t *scales,
@@ -93,6 +95,10 @@ typedef struct {
      * of floats, or of doubles with width / 2 columns. */
     void (*fused_floats)(const void *a, const void *b, void *d, int rows, int depth);
     void (*fused_doubles)(const void *a, const void *b, void *d, int rows, int depth);
+    /* chain_hot, chain_half, integers and groups for one row, in which each column has a row of A of its own: A's planes
+     * are as B's. */
+    bool (*pairs_chain)(const tile *), (*pairs_half)(const tile *), (*pairs_groups)(const tile *);
+    void (*pairs_integers)(const tile *);
 } kernels;
 
 extern const kernels emu_kernels_portable, emu_kernels_avx2, emu_kernels_avx512, emu_kernels_avx512fp16;

@@ -54,13 +54,13 @@ static bool chain_narrow(const tile *t)
     for (size_t group = 0; group < (size_t)t->groups; group++)
         for (size_t row = 0; row < (size_t)t->rows; row++) {
             floats *c = (floats *)(t->c + row * WIDTH);
-            words top[4], sum[4], claims = claims_of(t, group, row, &is.clear);
+            words top[4], sum[4], claims = claims_of(t, group, row, &is.clear, false);
             align(&is, claims, c, false, top, sum);
             if (_mm512_cmplt_epu8_mask((__m512i)((bytes)claims - 1), (__m512i)(least - 1))) {
                 floats s[4];
                 for (int v = 0; v < 4; v++)
                     s[v] = (floats)(is.one - top[v]);
-                add_products(t, group, row, s, false, sum, &unused);
+                add_products(t, group, row, s, false, false, sum, &unused);
             } else {
                 __m512h s[4];
                 for (int v = 0; v < 4; v++) {       /* in both halves, 2^(13-E): exponent field 15 + 13 - E, or zero */

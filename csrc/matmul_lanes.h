@@ -21,6 +21,7 @@ typedef double doubles VECTOR(4 * LANES);
 typedef int64_t longs VECTOR(4 * LANES);
 typedef float half_floats VECTOR(2 * LANES);
 typedef int32_t half_ints VECTOR(2 * LANES);
+typedef uint32_t quad VECTOR(16);
 
 enum { WIDTH = 4 * LANES };
 
@@ -33,6 +34,29 @@ enum { WIDTH = 4 * LANES };
 #define KEEP(x) __asm__("" : "+" REGISTER((x)[0]), "+" REGISTER((x)[1]), "+" REGISTER((x)[2]), "+" REGISTER((x)[3]))
 
 /* --- operands into planes ------------------------------------------------------------------------------------------ */
+
+/* `count` codes, `stride` bytes apart. A stride that the compiler knows lets it use vectors. */
+#define READ(type, stride) \
+    for (size_t i = 0; i < count; i++) { \
+        type code; \
+        __builtin_memcpy(&code, from + (int64_t)i * (stride), sizeof code); \
+        to[i] = code; \
+    }
+static void read_line(const unsigned char *restrict from, int64_t stride, int width, size_t count, uint32_t *restrict to)
+{
+    if (width == 1 && stride == 1)
+        READ(uint8_t, 1)
+    else if (width == 1)
+        READ(uint8_t, stride)
+    else if (width == 2 && stride == 2)
+        READ(uint16_t, 2)
+    else if (width == 2)
+        READ(uint16_t, stride)
+    else if (stride == 4)
+        READ(uint32_t, 4)
+    else
+        READ(uint32_t, stride)
+}
 
 typedef struct { words top, least, special; } found;
 
@@ -55,9 +79,12 @@ static inline __attribute__((always_inline)) floats split(const reader *f, const
     words subnormal = (words)((ints)moved < (ints)unit), there = (words)(number != 0);
     bits = moved + f->rebias + (subnormal & unit);
     words value = (words)((floats)bits - (floats)(subnormal & (unit + f->rebias)));
-    words field = (bits & EXPONENT) >> 23;
-    bad = (words)((ints)(codes & f->magnitude) > (ints)((words){0} + f->most))
-        | (words)((codes & (f->magnitude | f->sign)) == f->nan) | ((words)((ints)number < (int32_t)f->smallest) & there);
+    words field = bits >> 23;
+    bad = (words)((ints)(codes & f->magnitude) > (ints)((words){0} + f->most));
+    if (f->nan != UINT32_MAX)
+        bad |= (words)((codes & (f->magnitude | f->sign)) == f->nan);
+    if (f->smallest)
+        bad |= (words)((ints)number < (int32_t)f->smallest) & there;
     if (f->scaled) {
         ints by;
         __builtin_memcpy(&by, scale, sizeof by);
@@ -94,6 +121,11 @@ static inline bytes rebase(bytes *claims, size_t count, const panel *of)
 {
     int first = of->top + 127 - SPAN;
     bytes lost = {0}, down = lost + (uint8_t)of->top, least = lost + (uint8_t)(first > 1 ? first : 1);
+    if (of->least + 127 > first || first < 1) {     /* none does */
+        for (size_t i = 0; i < count; i++)
+            claims[i] = (claims[i] - down) & (bytes)(claims[i] != 0);
+        return lost;
+    }
     for (size_t i = 0; i < count; i++) {
         bytes kept = (bytes)(bytes_max(claims[i], least) == claims[i]);
         lost |= ~kept & (bytes)(claims[i] != 0);
@@ -106,6 +138,7 @@ static panel take_a(const reader *f, int rows, int depth, int terms, int limit, 
                     const int32_t *scales, float *value, uint32_t *claim)
 {
     enum { MOST = 2 * CHUNK };
+    const reader own = *f;                      /* which the compiler keeps in registers, as nothing else points to it */
     size_t deep = (size_t)depth, of = (size_t)terms;
     found all = {.least = SIZE};
     uint64_t special = 0;
@@ -116,7 +149,7 @@ static panel take_a(const reader *f, int rows, int depth, int terms, int limit, 
         found seen = {.top = all.top, .least = all.least};
         for (size_t k = 0; k < deep; k += LANES) {
             words field;
-            floats x = split(f, codes + row * CODES(deep) + k, scales + row * CODES(deep) + k, &field, &seen);
+            floats x = split(&own, codes + row * CODES(deep) + k, scales + row * CODES(deep) + k, &field, &seen);
             field |= field << 8;
             field |= field << 16;
             __builtin_memcpy(line + k, &x, sizeof x);
@@ -128,15 +161,16 @@ static panel take_a(const reader *f, int rows, int depth, int terms, int limit, 
         special |= (uint64_t)(bad != 0) << row;
         all = seen;
         for (size_t k = 0; k < deep; k += of) {
-            uint32_t sum = 0;
-            for (size_t i = k; i < k + of; i++) {
-                uint32_t bits;
-                __builtin_memcpy(&bits, line + i, 4);
+            quad sum = {0};
+            for (size_t i = k; i < k + of; i += 4) {
+                size_t to = k * ROWS + row * of + i - k;
+                quad bits;
+                __builtin_memcpy(&bits, line + i, sizeof bits);
                 sum += (bits & 0x7fffff) | 0x800000;        /* the significand in units of 2^-23, or more */
-                value[(k * ROWS + row * of) + i - k] = line[i];
-                claim[(k * ROWS + row * of) + i - k] = claims[i];
+                __builtin_memcpy(value + to, line + i, sizeof bits);
+                __builtin_memcpy(claim + to, claims + i, sizeof bits);
             }
-            hot |= sum > (uint32_t)limit << 23;
+            hot |= sum[0] + sum[1] + sum[2] + sum[3] > (uint32_t)limit << 23;
         }
     }
     panel to = bounds(&all);
@@ -156,13 +190,14 @@ static panel take_a(const reader *f, int rows, int depth, int terms, int limit, 
 
 static panel take_b(const reader *f, int depth, const uint32_t *codes, const int32_t *scales, float *value, uint8_t *claim)
 {
+    const reader own = *f;
     found seen[4] = {{.least = SIZE}, {.least = SIZE}, {.least = SIZE}, {.least = SIZE}};
     for (size_t k = 0; k < (size_t)depth; k++) {
         words packed = {0};
         for (size_t v = 0; v < 4; v++) {
             words field;
             size_t at = k * WIDTH + v * LANES;
-            *(floats *)(value + at) = split(f, codes + at, scales + at, &field, &seen[v]);
+            *(floats *)(value + at) = split(&own, codes + at, scales + at, &field, &seen[v]);
             packed |= field << (8 * v);
         }
         ((words *)claim)[k] = packed;
@@ -210,16 +245,32 @@ static inline constants constants_of(const tile *t)
                        (bytes){0} + (uint8_t)t->clear};
 }
 
+/* Where the row of A lies that a group multiplies; of pairs, each lane has its own, and A lies as B does. */
+static inline __attribute__((always_inline)) size_t line_of(const tile *t, size_t group, size_t row, bool pairs)
+{
+    return (group * (pairs ? WIDTH : ROWS) + row) * (size_t)t->terms;
+}
+
+/* Element i of it, for vector v of columns. */
+static inline __attribute__((always_inline)) floats left(const float *a, size_t i, int v, bool pairs)
+{
+    if (pairs)
+        return ((const floats *)a)[4 * i + (size_t)v];
+    return a[i] - (floats){0};
+}
+
 /* The largest claim of a group's products, for all columns: a byte of 0 is `low` or no product. */
-static inline __attribute__((always_inline)) words claims_of(const tile *t, size_t group, size_t row, const bytes *clear)
+static inline __attribute__((always_inline)) words claims_of(const tile *t, size_t group, size_t row, const bytes *clear,
+                                                             bool pairs)
 {
     size_t terms = (size_t)t->terms;
-    const uint32_t *a = t->a_claim + (group * ROWS + row) * terms;
+    const uint32_t *a = t->a_claim + (pairs ? 0 : line_of(t, group, row, false));
+    const bytes *own = (const bytes *)((const uint8_t *)t->a_claim + line_of(t, group, 0, true));
     const bytes *b = (const bytes *)(t->b_claim + group * terms * WIDTH);
     bytes claims = *clear;
     for (size_t k = 0; k < terms; k += 4)
         for (size_t i = k; i < k + 4; i++)
-            claims = bytes_max(claims, b[i] + (bytes)((words){0} + a[i]));
+            claims = bytes_max(claims, b[i] + (pairs ? own[i] : (bytes)((words){0} + a[i])));
     return (words)(claims - *clear);
 }
 
@@ -261,10 +312,10 @@ static inline __attribute__((always_inline)) void finish(const constants *is, co
  * (2 - 2^-10)^2 * 2^25, and 16 of those are 2^31 - 2^21. With C, or with a second run of 16, the sum may not fit; then the
  * signs say so, and the tile is given up. Not hot: the caller knows that all of it fits. */
 static inline __attribute__((always_inline)) void add_products(const tile *t, size_t group, size_t row, const floats *s,
-                                                               bool hot, words *sum, words *bad)
+                                                               bool hot, bool pairs, words *sum, words *bad)
 {
     size_t terms = (size_t)t->terms, run = hot && terms > RUN ? RUN : terms;
-    const float *a = t->a + (group * ROWS + row) * terms;
+    const float *a = t->a + line_of(t, group, row, pairs);
     const floats *b = (const floats *)(t->b + group * terms * WIDTH);
     for (size_t start = 0; start < terms; start += run) {
         words part[4] = {{0}};
@@ -272,9 +323,8 @@ static inline __attribute__((always_inline)) void add_products(const tile *t, si
             part[v] = sum[v];
         for (size_t k = start; k < start + run; k += 4)
             for (size_t i = k; i < k + 4; i++) {
-                floats x = a[i] - (floats){0};
                 for (int v = 0; v < 4; v++)
-                    part[v] += TRUNCATED(b[4 * i + v] * x * s[v]);
+                    part[v] += TRUNCATED(b[4 * i + v] * left(a, i, v, pairs) * s[v]);
                 KEEP(part);
             }
         for (int v = 0; v < 4; v++) {
@@ -296,36 +346,38 @@ static inline bool any(words bad)
     return all;
 }
 
-static inline __attribute__((always_inline)) bool chain_any(const tile *t, bool hot, bool half)
+static inline __attribute__((always_inline)) bool chain_any(const tile *t, bool hot, bool half, bool pairs)
 {
     const constants is = constants_of(t);
     words bad = {0};
-    for (size_t group = 0; group < (size_t)t->groups; group++)
+    for (size_t group = (size_t)t->first; group < (size_t)(t->first + t->groups); group++)
         for (size_t row = 0; row < (size_t)t->rows; row++) {
             floats *c = (floats *)(t->c + row * WIDTH), s[4];
             words top[4], sum[4];
-            align(&is, claims_of(t, group, row, &is.clear), c, half, top, sum);
+            align(&is, claims_of(t, group, row, &is.clear, pairs), c, half, top, sum);
             for (int v = 0; v < 4; v++)
                 s[v] = (floats)(is.one - top[v]);
-            add_products(t, group, row, s, hot, sum, &bad);
+            add_products(t, group, row, s, hot, pairs, sum, &bad);
             finish(&is, top, sum, half, c, &bad);
         }
     return any(bad);
 }
 
-static bool chain(const tile *t) { return chain_any(t, false, false); }
-static bool chain_hot(const tile *t) { return chain_any(t, true, false); }
-static bool chain_half(const tile *t) { return chain_any(t, true, true); }
+static bool chain(const tile *t) { return chain_any(t, false, false, false); }
+static bool chain_hot(const tile *t) { return chain_any(t, true, false, false); }
+static bool chain_half(const tile *t) { return chain_any(t, true, true, false); }
+static bool pairs_chain(const tile *t) { return chain_any(t, true, false, true); }
+static bool pairs_half(const tile *t) { return chain_any(t, true, true, true); }
 
 /* The sum of `count` products for four vectors of columns. Exact: every partial sum fits in a float's 24 bits. */
-static inline __attribute__((always_inline)) void sum_of(const float *a, const float *b, size_t count, floats *sum)
+static inline __attribute__((always_inline)) void sum_of(const float *a, const float *b, size_t count, bool pairs,
+                                                         floats *sum)
 {
     floats part[4] = {{0}};
     for (size_t k = 0; k < count; k += 4)
         for (size_t i = k; i < k + 4; i++) {
-            floats x = a[i] - (floats){0};
             for (int v = 0; v < 4; v++)
-                part[v] = multiply_add(((const floats *)b)[4 * i + v], x, part[v]);
+                part[v] = multiply_add(((const floats *)b)[4 * i + v], left(a, i, v, pairs), part[v]);
             KEEP(part);
         }
     for (int v = 0; v < 4; v++)
@@ -346,8 +398,8 @@ static bool chain_whole(const tile *t)
             floats *c = (floats *)(t->c + row * WIDTH), sums[4];
             size_t terms = (size_t)t->terms;
             words top[4], sum[4];
-            align(&is, claims_of(t, group, row, &is.clear), c, false, top, sum);
-            sum_of(t->a + (group * ROWS + row) * terms, t->b + group * terms * WIDTH, terms, sums);
+            align(&is, claims_of(t, group, row, &is.clear, false), c, false, top, sum);
+            sum_of(t->a + line_of(t, group, row, false), t->b + group * terms * WIDTH, terms, false, sums);
             for (int v = 0; v < 4; v++) {
                 c[v] = sums[v] + ROUNDED(sum[v]) * (floats)(power(127) - is.one + top[v]);
                 bad |= (words)((ints)top[v] > most);
@@ -376,14 +428,14 @@ static bool add(const tile *t, const float *part, bool half)
 }
 
 /* With .satfinite the sum of one instruction and C is clamped: it left 32 bits if its sign is neither's. */
-static void integers(const tile *t)
+static inline __attribute__((always_inline)) void integers_any(const tile *t, bool pairs)
 {
     size_t terms = (size_t)t->terms;
     for (size_t group = 0; group < (size_t)t->groups; group++)
         for (size_t row = 0; row < (size_t)t->rows; row++) {
             floats sum[4];
             words *c = (words *)(t->c + row * WIDTH);
-            sum_of(t->a + (group * ROWS + row) * terms, t->b + group * terms * WIDTH, terms, sum);
+            sum_of(t->a + line_of(t, group, row, pairs), t->b + group * terms * WIDTH, terms, pairs, sum);
             for (int v = 0; v < 4; v++) {
                 words part = TRUNCATED(sum[v]), total = c[v] + part;
                 if (t->saturate) {
@@ -395,12 +447,15 @@ static void integers(const tile *t)
         }
 }
 
+static void integers(const tile *t) { integers_any(t, false); }
+static void pairs_integers(const tile *t) { integers_any(t, true); }
+
 /* exact_groups. The sum of 16 products of E2M1 is a multiple of 1/4 up to 576. Times its scales (8 bits) and 2^(F-E),
  * F = frac <= 35, it is below 2^(F+11) and exact in a double, as is C; cut to integers, all of them add up without error.
  * Times 2^(E-F) that is exact, and the conversion to float rounds toward zero, subnormals included. */
-static bool groups(const tile *t)
+static inline __attribute__((always_inline)) bool groups_any(const tile *t, bool pairs)
 {
-    size_t terms = (size_t)t->terms;
+    size_t terms = (size_t)t->terms, lines = pairs ? WIDTH : ROWS;
     const ints none = (ints){0} - (1 << 20);
     longs bad = {0};
     for (size_t group = 0; group < (size_t)t->groups; group++)
@@ -414,12 +469,18 @@ static bool groups(const tile *t)
             }
             for (size_t q = 0; q < terms; q++) {
                 size_t at = group * terms + q;
-                ints claim = (ints){0} + t->a_block.claim[at * ROWS + row];
-                words some = (words){0} + t->a_block.some[at * ROWS + row];
-                sum_of(t->a + (at * ROWS + row) * RUN, t->b + at * RUN * WIDTH, RUN, sums + 4 * q);
+                const int32_t *claim = t->a_block.claim + at * lines + row;
+                const uint32_t *some = t->a_block.some + at * lines + row;
+                sum_of(t->a + (at * lines + row) * RUN, t->b + at * RUN * WIDTH, RUN, pairs, sums + 4 * q);
                 for (int v = 0; v < 4; v++) {
-                    ints there = (some & ((words *)(t->b_block.some + at * WIDTH))[v]) != 0;
-                    ints sum = claim + ((ints *)(t->b_block.claim + at * WIDTH))[v];
+                    words both = *some - (words){0};
+                    ints sum = *claim - (ints){0};
+                    if (pairs) {
+                        both = ((const words *)some)[v];
+                        sum = ((const ints *)claim)[v];
+                    }
+                    ints there = (both & ((words *)(t->b_block.some + at * WIDTH))[v]) != 0;
+                    sum += ((ints *)(t->b_block.claim + at * WIDTH))[v];
                     top[v] = ints_max(top[v], (sum & there) | (none & ~there));
                 }
             }
@@ -429,7 +490,11 @@ static bool groups(const tile *t)
                 doubles total = (doubles){0} + cut(__builtin_convertvector(((half_floats *)c)[h], doubles) * s);
                 for (size_t q = 0; q < terms; q++) {
                     size_t at = group * terms + q;
-                    doubles scale = ((doubles *)(t->b_block.scale + at * WIDTH))[h] * t->a_block.scale[at * ROWS + row];
+                    const double *of_a = t->a_block.scale + at * lines + row;
+                    doubles scale = *of_a - (doubles){0};
+                    if (pairs)
+                        scale = ((const doubles *)of_a)[h];
+                    scale *= ((doubles *)(t->b_block.scale + at * WIDTH))[h];
                     total += cut(__builtin_convertvector(((half_floats *)(sums + 4 * q))[h], doubles) * scale * s);
                 }
                 total *= unit;
@@ -442,6 +507,9 @@ static bool groups(const tile *t)
         any |= bad[lane];
     return any;
 }
+
+static bool groups(const tile *t) { return groups_any(t, false); }
+static bool pairs_groups(const tile *t) { return groups_any(t, true); }
 
 /* One fused multiply-add after another. Two rows at a time: eight sums hide the latency of a step. */
 #define FUSED_KERNEL(name, type, vectors, step) \
@@ -471,6 +539,7 @@ static bool groups(const tile *t)
 FUSED_KERNEL(chain_floats, float, floats, fma_floats)
 FUSED_KERNEL(chain_doubles, double, doubles, fma_doubles)
 
-#define COMMON_KERNELS .width = WIDTH, .take_a = take_a, .take_b = take_b, .chain = chain, .chain_hot = chain_hot, \
-    .chain_half = chain_half, .chain_whole = chain_whole, .add = add, .integers = integers, .groups = groups, \
-    .fused_floats = chain_floats, .fused_doubles = chain_doubles
+#define COMMON_KERNELS .width = WIDTH, .read_line = read_line, .take_a = take_a, .take_b = take_b, .chain = chain, \
+    .chain_hot = chain_hot, .chain_half = chain_half, .chain_whole = chain_whole, .add = add, .integers = integers, .groups = groups, \
+    .fused_floats = chain_floats, .fused_doubles = chain_doubles, .pairs_chain = pairs_chain, .pairs_half = pairs_half, \
+    .pairs_integers = pairs_integers, .pairs_groups = pairs_groups

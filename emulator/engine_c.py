@@ -67,6 +67,9 @@ def _check(status: int, ins: Instruction) -> None:
         raise EngineUnavailable(f"the C engine cannot do {ins}: {ffi.string(lib.emu_why(status)).decode()}")
 
 
+_LANES = 8          # independent dot products from which computing them side by side pays
+
+
 def dots(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray, scale_a: np.ndarray | None,
          scale_b: np.ndarray | None, d: np.ndarray) -> None:
     """Fill d (B, m, n) from contiguous codes a (B, m, k), b (B, n, k), c (B, m, n) and scales (B, m or n, k / block).
@@ -75,9 +78,12 @@ def dots(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray, scale_a:
     """
     ffi, lib, row = _row(ins)
     view = ffi.from_buffer                  # refuses what is not contiguous
-    _check(lib.emu_dots(
-        row, *a.shape[:2], *b.shape[1:], view(a), view(b), view(c), ffi.NULL if scale_a is None else view(scale_a),
-        ffi.NULL if scale_b is None else view(scale_b), view(d, require_writable=True)), ins)
+    codes = (view(a), view(b), view(c), ffi.NULL if scale_a is None else view(scale_a),
+             ffi.NULL if scale_b is None else view(scale_b), view(d, require_writable=True))
+    if d.size == len(d) >= _LANES:
+        _check(lib.emu_rows(row, len(d), a.shape[2], *codes), ins)
+    else:
+        _check(lib.emu_dots(row, *a.shape[:2], *b.shape[1:], *codes), ins)
 
 
 def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None, scale_a: np.ndarray | None,

@@ -96,16 +96,21 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
     workers = thread_count(threads)
     if not d.size:
         return
+    tiled = dots is _c and d.shape[-2] * d.shape[-1] >= _TILE
+    workers = workers if dots is _c and d.size * a.shape[-1] > _SMALL else 1
+    if tiled:
+        _need_c()
+    if tiled and workers == 1 and d.ndim == 2:          # one call, without the cost of cutting
+        engine_c.product(ins, a, b, c, scale_a, scale_b, d)
+        return
     batch = d.shape[:-2]
     operands = [x if x is None or x.shape[:-2] == batch else np.broadcast_to(x, batch + x.shape[-2:])
                 for x in (a, b, c, scale_a, scale_b)]
     if not batch:
         batch, d, operands = (1,), d[None], [x if x is None else x[None] for x in operands]
-    workers = workers if dots is _c and d.size * a.shape[-1] > _SMALL else 1
-    if dots is not _c or d.shape[-2] * d.shape[-1] < _TILE:
+    if not tiled:
         _contiguous(dots, ins, operands, d, workers)
         return
-    _need_c()
 
     def piece(where: tuple) -> None:
         *index, rows, columns = where

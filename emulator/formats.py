@@ -66,7 +66,7 @@ class Float:
     def __str__(self) -> str:
         return self.name
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Width of the container in bits."""
         return self.high_pad + self.signed + self.exp_bits + self.frac_bits + self.low_pad
@@ -120,7 +120,7 @@ class Float:
     def has_negative_zero(self) -> bool:
         return self.signed and self.specials != "fnuz"
 
-    @property
+    @cached_property
     def code_dtype(self) -> np.dtype:
         """The unsigned numpy type that holds a code."""
         return _code_dtype(self.bits)
@@ -145,7 +145,7 @@ class Integer:
     def max(self) -> int:
         return (1 << (self.bits - self.signed)) - 1
 
-    @property
+    @cached_property
     def code_dtype(self) -> np.dtype:
         """The unsigned numpy type that holds a code."""
         return _code_dtype(self.bits)
@@ -182,7 +182,7 @@ class Table:
     def bits(self) -> int:
         return (len(self.values) - 1).bit_length()
 
-    @property
+    @cached_property
     def code_dtype(self) -> np.dtype:
         """The unsigned numpy type that holds a code."""
         return _code_dtype(self.bits)

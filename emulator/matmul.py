@@ -204,23 +204,26 @@ def matmul(a: Any, b: Any, c: Any = None, *, on: Unit, scale_a: Any = None, scal
     a, b, start, scale_a, scale_b = on.operands(a, b, c if plain else None, scale_a, scale_b)
     shape = product_shape(on, a, b, start, scale_a, scale_b)
 
+    def whole_chain(operands: tuple, shape: tuple) -> Array:
+        d = np.empty(shape, on.d.code_dtype)
+        on.fill(operands, d, engine, threads)
+        return arrays.from_codes(d, on.d)
+
+    if plain:
+        return whole_chain((a, b, start, scale_a, scale_b), shape)
+
     def chain(lo: int, hi: int, at: tuple = np.s_[:, :]) -> Array:
         *lead, rows, columns = at
         over, blocks = slice(lo, hi), slice(lo // on.block, math.ceil(hi / on.block)) if on.block else slice(0)
-        cuts = (rows, over), (over, columns), (rows, columns), (rows, blocks), (blocks, columns)
+        cuts = (rows, over), (over, columns), (), (rows, blocks), (blocks, columns)
 
         def part(x: Array | None, cut: tuple) -> Any:
             whole = np.broadcast_to(x, shape[:-2] + x.shape[-2:])[tuple(lead)] if x is not None and lead else x
             return None if whole is None else whole[(..., *cut)]
 
-        given = tuple(part(x, cut) for x, cut in zip((a, b, start, scale_a, scale_b), cuts))
-        batch = () if lead else shape[:-2]
-        d = np.empty((*batch, given[0].shape[-2], given[1].shape[-1]), on.d.code_dtype)
-        on.fill(given, d, engine, threads)
-        return arrays.from_codes(d, on.d)
+        given = tuple(part(x, cut) for x, cut in zip((a, b, None, scale_a, scale_b), cuts))
+        return whole_chain(given, (*(() if lead else shape[:-2]), given[0].shape[-2], given[1].shape[-1]))
 
-    if plain:
-        return chain(0, a.shape[-1])
     with np.errstate(all="ignore"):         # infinities and NaN are results here
         return schedule.run(chain, epilogue(c, shape, alpha, beta, out), (*shape, a.shape[-1]), on.k)
 

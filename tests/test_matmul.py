@@ -165,8 +165,28 @@ def product(row, a, b, c, scale_a=None, scale_b=None):
     return d
 
 
+def check_rows(row, given, want, what):
+    """Pairs of a row and a column, as many as the longer side has: their dot products side by side."""
+    (m, k), n, whole = given[0].shape, given[1].shape[1], max(1, -(-given[0].shape[1] // row.k))
+    at = np.arange(max(m, n))
+
+    def lines(x, places, length):
+        return np.ascontiguousarray(np.pad(x[places], [(0, 0), (0, length - x.shape[1])])[:, None])
+
+    a, b, c, scale_a, scale_b = given
+    blocks = whole * row.k // row.block if row.block else 0
+    d = np.full((len(at), 1, 1), 0xA5, row.d.code_dtype)
+    engine_c.dots(row, lines(a, at % m, whole * row.k), lines(b.T, at % n, whole * row.k),
+                  np.zeros_like(d, row.c.code_dtype) if c is None else c[at % m, at % n][:, None, None],
+                  scale_a if scale_a is None else lines(scale_a, at % m, blocks),
+                  scale_b if scale_b is None else lines(scale_b.T, at % n, blocks), d)
+    wrong = np.flatnonzero(d[:, 0, 0] != want[at % m, at % n])
+    assert not len(wrong), f"{what}: rows {wrong} of {row} differ: {d[wrong[0], 0, 0]:#x}"
+
+
 def check(row, given, want, isa, what):
     engine_c.limit_isa(isa)
+    check_rows(row, given, want, (isa, what))
     got = product(row, *given)
     wrong = np.argwhere(got != want)
     if len(wrong):
