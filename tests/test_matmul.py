@@ -167,7 +167,7 @@ def product(row, a, b, c, scale_a=None, scale_b=None):
 
 def check_rows(row, given, want, what):
     """Pairs of a row and a column, as many as the longer side has: their dot products side by side."""
-    (m, k), n, whole = given[0].shape, given[1].shape[1], max(1, -(-given[0].shape[1] // row.k))
+    m, n, whole = len(given[0]), given[1].shape[1], max(1, -(-given[0].shape[1] // row.k))
     at = np.arange(max(m, n))
 
     def lines(x, places, length):
