@@ -312,6 +312,8 @@ LANED = {row.name: row for row in (find(*name.split()) for name in """
     sm_90 mma.m16n8k32.f32.e4m3.e4m3.f32
     sm_90 mma.m16n8k32.f16.e5m2.e4m3.f16
     sm_120 mma.m16n8k32.kind::mxf8f6f4.scale_vec::1X.f32.e4m3.e4m3.f32.ue8m0
+    sm_120 mma.m16n8k64.kind::mxf4.scale_vec::2X.f32.e2m1.e2m1.f32.ue8m0
+    sm_120 mma.m16n8k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.f32.ue4m3
 """.strip().splitlines())}
 
 
@@ -348,6 +350,23 @@ def test_the_fast_road_of_numba(row):
             else:
                 assert (d == 0xA5).all()
     assert taken >= 4
+    tile = replace(row, m=2, n=16)
+    cases, want = judged(tile, "cases", 39, seed=5, chained=2)
+    for i in range(39):                                             # each alone: one NaN sends all of them another way
+        operands, d = Operands(*(x if x is None else x[i:i + 1] for x in cases)), want[i:i + 1].copy()
+        lanes.dots(tile, *operands, d, 1)
+        check(tile, operands, d, want[i:i + 1])
+
+
+def test_the_fast_road_of_numba_with_a_subnormal_half_for_c():
+    """C = 2**-24 claims 2**-14, so -2**-40 is cut away and 2**-25 makes a tie; the even neighbour lies above."""
+    row = replace(LANED["wgmma.m64n8k16.f16.f16.f16"], m=1, n=16)
+    operands = Operands(np.zeros((1, 1, 16), "u2"), np.zeros((1, 16, 16), "u2"), np.full((1, 1, 16), 1, "u2"))
+    operands.a[..., :2] = np.array([2.0**-12, -(2.0**-20)], "f2").view("u2")
+    operands.b[..., :2] = np.array([2.0**-13, 2.0**-20], "f2").view("u2")
+    d = np.empty((1, 1, 16), "u2")
+    assert lanes.dots(row, *operands, d, 1) and (d == 2).all()
+    check(row, operands, d, run("exact", row, operands))
 
 
 def test_the_fast_road_of_numba_refuses_what_it_cannot_do():
