@@ -23,7 +23,7 @@ import numpy as np
 
 from . import exact, noise
 from .arrays import any_codes, from_codes
-from .convert import FLOAT64, Draw, convert_codes, policy_for, random_words, source_format, target_format
+from .convert import FLOAT64, Draw, convert_codes, is_nan, policy_for, random_words, source_format, target_format
 from .errors import BadOperand
 from .exact import Number, decode
 from .formats import Float
@@ -276,35 +276,28 @@ def _rank(fmt: Float, codes: np.ndarray) -> np.ndarray:
     return np.where(codes & fmt.sign, -magnitude, magnitude)
 
 
-def _isnan(fmt: Float, codes: np.ndarray) -> np.ndarray:
-    magnitude = codes & fmt.magnitude
-    if fmt.specials == "fnuz":
-        return (magnitude == 0) & (codes & fmt.sign > 0)
-    return magnitude > (fmt.max_code if fmt.inf_code is None else fmt.inf_code)
-
-
 def unordered(x: Any, y: Any, source: Any = None) -> np.ndarray:
     """Is one of them NaN? Both are of one format, as in all comparisons."""
     fmt, x, y = _pair(x, y, source)
-    return _isnan(fmt, x) | _isnan(fmt, y)
+    return is_nan(fmt, x) | is_nan(fmt, y)
 
 
 def equal(x: Any, y: Any, source: Any = None) -> np.ndarray:
     """x == y: zeros of both signs are equal, NaN equals nothing."""
     fmt, x, y = _pair(x, y, source)
-    return (_rank(fmt, x) == _rank(fmt, y)) & ~_isnan(fmt, x) & ~_isnan(fmt, y)
+    return (_rank(fmt, x) == _rank(fmt, y)) & ~is_nan(fmt, x) & ~is_nan(fmt, y)
 
 
 def less(x: Any, y: Any, source: Any = None) -> np.ndarray:
     """x < y; false for NaN."""
     fmt, x, y = _pair(x, y, source)
-    return (_rank(fmt, x) < _rank(fmt, y)) & ~_isnan(fmt, x) & ~_isnan(fmt, y)
+    return (_rank(fmt, x) < _rank(fmt, y)) & ~is_nan(fmt, x) & ~is_nan(fmt, y)
 
 
 def less_equal(x: Any, y: Any, source: Any = None) -> np.ndarray:
     """x <= y; false for NaN."""
     fmt, x, y = _pair(x, y, source)
-    return (_rank(fmt, x) <= _rank(fmt, y)) & ~_isnan(fmt, x) & ~_isnan(fmt, y)
+    return (_rank(fmt, x) <= _rank(fmt, y)) & ~is_nan(fmt, x) & ~is_nan(fmt, y)
 
 
 def total_order(x: Any, y: Any, source: Any = None) -> np.ndarray:
@@ -315,7 +308,7 @@ def total_order(x: Any, y: Any, source: Any = None) -> np.ndarray:
 
 def _total_rank(fmt: Float, codes: np.ndarray) -> np.ndarray:
     rank = _rank(fmt, codes) - (codes & fmt.sign > 0)
-    return np.where(_isnan(fmt, codes), np.iinfo(np.int64).max, rank) if fmt.specials == "fnuz" else rank
+    return np.where(is_nan(fmt, codes), np.iinfo(np.int64).max, rank) if fmt.specials == "fnuz" else rank
 
 
 def minimum(x: Any, y: Any, source: Any = None) -> np.ndarray:
@@ -340,7 +333,7 @@ def maximum_number(x: Any, y: Any, source: Any = None) -> np.ndarray:
 
 def _choose(x: Any, y: Any, source: Any, smaller: bool, number: bool) -> np.ndarray:
     fmt, x, y = _pair(x, y, source)
-    nan_x, nan_y = _isnan(fmt, x), _isnan(fmt, y)
+    nan_x, nan_y = is_nan(fmt, x), is_nan(fmt, y)
     first = (_total_rank(fmt, x) <= _total_rank(fmt, y)) == smaller
     found = np.where(np.where(nan_x | nan_y, nan_y, first), x, y)
     nan = nan_x & nan_y if number else nan_x | nan_y
@@ -369,7 +362,7 @@ def _step(x: Any, source: Any, step: int) -> np.ndarray:
     negative = (rank < 0) | ((rank == 0) & (step > 0) & fmt.has_negative_zero)
     none = ((magnitude > fmt.max_code) & (magnitude != infinity)) | ((rank < 0) & (not fmt.signed))
     found = magnitude.astype(fmt.code_dtype) | np.where(negative, fmt.sign, 0).astype(fmt.code_dtype)
-    found = np.where(none | _isnan(fmt, codes), codes if fmt.nan_code is None else fmt.nan_code, found)
+    found = np.where(none | is_nan(fmt, codes), codes if fmt.nan_code is None else fmt.nan_code, found)
     return from_codes(np.where(stays, codes, found).astype(fmt.code_dtype), fmt)
 
 
@@ -500,7 +493,7 @@ def _integers(fmt: Float, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     normal = (field > 0) | (fmt.specials == "exponent")
     sig = np.where(rank < 0, -1, 1) * (frac | (normal.astype(np.int64) << fmt.frac_bits))
     exp = fmt.emin - fmt.frac_bits + field - (normal & (fmt.specials != "exponent"))
-    finite = (codes & fmt.magnitude <= fmt.max_code) & ~_isnan(fmt, codes)
+    finite = (codes & fmt.magnitude <= fmt.max_code) & ~is_nan(fmt, codes)
     return np.where(finite, sig, 0).astype(object), np.where(finite, exp, fmt.emin - fmt.frac_bits), finite
 
 

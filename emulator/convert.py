@@ -26,7 +26,7 @@ from .show import describe
 from .threads import spread
 
 __all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
-           "policy_for", "random_words", "source_format", "target_format"]
+           "is_nan", "nearest", "policy_for", "random_words", "source_format", "target_format"]
 
 FLOAT32, FLOAT64 = Float("float32", 8, 23), Float("float64", 11, 52)
 CHUNK = 1 << 20                 # elements that one thread converts at a time
@@ -34,10 +34,12 @@ SEED_BITS = 24                  # random bits per element drawn from a seed: as 
 
 # --- policies ---------------------------------------------------------------------------------------------------------
 
-# A profile's choices where they are not those of Policy: row "*" for every target without a row of its own.
+# A profile's choices where they are not those of Policy: row "*" for every target without a row of its own; "float64 to
+# int8" where the source matters.
 _FP8, _FNUZ = ("float8_e4m3fn", "float8_e5m2"), ("float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
 _NARROW = (*_FP8, "float6_e3m2fn", "float6_e2m3fn", "float4_e2m1fn")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32)]
+_LONG = ("int64", "uint64")
 _Rows = dict[str, dict[str, str]]
 
 
@@ -69,6 +71,7 @@ PROFILES: dict[str, _Rows] = {
     },
     "cuda": {                   # .satfinite, which PTX demands for the narrow formats; the sign of a NaN is dropped
         **_rows(_INTEGERS, overflow="saturate", nan="zero"),
+        **_rows([*_LONG, *(f"float64 to {name}" for name in _INTEGERS)], overflow="saturate", nan="high_bit"),
         "*": {"nan_code": "ones"},
         "tfloat32": {"rounding": "rna", "nan_code": "ones"},
         **_rows(_NARROW, overflow="saturate", nan="max", nan_code="ones"),
@@ -77,8 +80,9 @@ PROFILES: dict[str, _Rows] = {
 }
 
 
-def policy_for(to: Any, profile: str | None = None, **choices: Any) -> Policy:
+def policy_for(to: Any, profile: str | None = None, source: Any = None, **choices: Any) -> Policy:
     """The Policy of a conversion to format `to`: the choices given, over the profile's, over the format's defaults.
+    source: the format that it is from, which matters to profile cuda and integers.
 
     The default is IEEE 754's: rne, and overflow "ieee", infinity or else the format's NaN; a format with neither (E2M1,
     E3M2, E2M3, integers, tables) saturates, and refuses NaN. Choices that are None count as not given. Raises
@@ -92,8 +96,12 @@ def policy_for(to: Any, profile: str | None = None, **choices: Any) -> Policy:
     if profile and not floating and target.name not in rows:
         raise BadOperand(f"profile {profile} says nothing of {target}; give the choices one by one")
     row: dict[str, Any] = {"overflow": "saturate"} if not floating or target.specials == "finite" else {}
-    row |= rows.get(target.name, rows.get("*", {}))
-    return Policy(**row | {name: choice for name, choice in choices.items() if choice is not None})
+    own = rows.get(target.name, rows.get("*", {}))
+    row |= own if source is None else rows.get(f"{number_format(source)} to {target}", own)
+    policy = Policy(**row | {name: choice for name, choice in choices.items() if choice is not None})
+    if policy.nan == "high_bit" and not isinstance(target, Integer):
+        raise BadOperand(f"nan is 'high_bit', which is for integers; {target} is none. Choose nan='zero' or nan='max'")
+    return policy
 
 
 def target_format(to: Any) -> Float:
@@ -136,8 +144,8 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     x: a numpy or ml_dtypes array of a floating or integer type, any layout and byte order; Python numbers are float64
     or int64. Where the target has no numpy type the result holds its codes, unsigned; TF32 travels in float32, UE4M3 in
     float8_e4m3fn. source: the format of x where its type does not say it: x then holds codes (or its carrier type).
-    to: a format's name, alias or dtype, or a Float of one's own, with at most 64 bits; an integer of at most 32 bits,
-    or a Table, which takes the nearest of its numbers. Both saturate, below zero too, unless overflow is "error".
+    to: a format's name, alias or dtype, or a Float of one's own, with at most 64 bits; an integer, or a
+    Table, which takes the nearest of its numbers. Both saturate, below zero too, unless overflow is "error".
 
     rounding: rne (default) rna rz rd ru ro, or the stochastic sr srb src (rounding.MODES). overflow: infinity saturate
     propagate ieee error (rounding.OVERFLOWS). nan, nan_code, nan_sign, negative, zero: rounding.POLICIES. ftz, daz:
@@ -153,7 +161,7 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
     """
     target, found, fmt = number_format(to), np.asarray(x), source_format(x, source)
     target = target_format(target) if isinstance(target, Float) else target
-    policy = policy_for(target, profile, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
+    policy = policy_for(target, profile, fmt, rounding=rounding, overflow=overflow, nan=nan, nan_code=nan_code,
                         nan_sign=nan_sign, negative=negative, zero=zero, ftz=ftz, daz=daz)
     draw, drawn_bits = random_words(policy.rounding, seed, random, random_bits, found)
     policy = replace(policy, random_bits=drawn_bits) if drawn_bits else policy
@@ -167,10 +175,8 @@ def convert(x: Any, to: Any, rounding: str | None = None, overflow: str | None =
         how = conversion(fmt, target, policy)
         y, counts = convert_codes(how, code, draw, engine, return_report)
         report = _report(how, found.size, counts) if return_report else None
-    elif isinstance(target, Integer):
-        y, report = _to_integer(fmt, target, policy, code, draw, engine)
     else:
-        y, report = _to_table(fmt, target, policy, code, draw, engine)
+        y, report = _to_others(fmt, target, policy, code, draw, engine, return_report)
     result = from_codes(y, target)
     return (result, report) if return_report else result
 
@@ -230,55 +236,136 @@ def random_words(rounding: str, seed: int | None, random: Any, random_bits: int 
 
 # --- integers and tables ----------------------------------------------------------------------------------------------
 
-def _to_integer(fmt: Float | Integer, target: Integer, policy: Policy, code: np.ndarray, draw: Draw,
-                engine: str | None) -> tuple[np.ndarray, Report]:
+def _to_others(fmt: Float | Integer, target: Integer | Table, policy: Policy, code: np.ndarray, draw: Draw,
+               engine: str | None, counted: bool) -> tuple[np.ndarray, Report]:
+    """Raises BadOperand for the first element beyond the range, or NaN, that the policy refuses."""
+    make = _nearest if isinstance(target, Table) else _whole if isinstance(fmt, Integer) else _rounded
+    flat = np.ascontiguousarray(code).reshape(-1)
+    found = np.empty(flat.shape, target.code_dtype)
+    refused = np.array([policy.overflow == "error", False, policy.nan == "error"])
+
+    def work(chunk: slice) -> list[int]:
+        words = draw(chunk.start, chunk.stop)
+        found[chunk], *counts = make(fmt, target, policy, flat[chunk], words, engine, counted or bool(refused[0]))
+        return counts
+
+    counts = np.array(spread(work, _chunks(flat.size, CHUNK // 8)), np.int64).reshape(-1, 3).sum(axis=0)
+    if (counts > 0)[refused].any():
+        for chunk in _chunks(flat.size, 4096):
+            if not (np.array(work(chunk)) > 0)[refused].any():
+                continue
+            for i in range(chunk.start, chunk.stop):
+                words, bits = draw(i, i + 1), int(flat[i])
+                try:
+                    exact.convert(fmt, target, bits, policy, 0 if words is None else int(words[0]))
+                except BadOperand as error:
+                    raise BadOperand(f"x{_index(i, code.shape)} is {describe(fmt, bits)}: {error}") from None
+    saturated, flushed, nan = map(int, counts)
+    return found.reshape(code.shape), Report(code.size, saturated, 0, flushed, nan)
+
+
+# Codes of an array's chunk in an integer or table, and how many saturated, if that is counted; were flushed; were NaN.
+_Made = tuple[np.ndarray, int, int, int]
+
+
+def _whole(fmt: Any, target: Any, policy: Policy, code: np.ndarray, words: Any, engine: str | None,
+           counted: bool) -> _Made:
+    """Integers of integers."""
+    _known(engine)
+    room = 8 * code.itemsize - fmt.bits
+    found = (code << code.dtype.type(room)).view(f"{'i' if fmt.signed else 'u'}{code.itemsize}") >> room
+    ends = np.iinfo(found.dtype)
+    low, high = max(target.min, int(ends.min)), min(target.max, int(ends.max))
+    beyond = int(np.count_nonzero((found < low) | (found > high))) if counted else 0
+    return _masked(np.clip(found, low, high), target), beyond, 0, 0
+
+
+def _rounded(fmt: Any, target: Any, policy: Policy, code: np.ndarray, words: Any, engine: str | None,
+             counted: bool) -> _Made:
     """By way of a floating-point format whose magnitude codes are the whole numbers below 2**(bits + 1): with one
-    exponent bit all of them have one unit, which the bias makes 1."""
-    if target.bits > 32:
-        raise BadOperand(f"to is {target}; convert makes integers of at most 32 bits")
-    grid = Float(f"{target} and beyond", 1, target.bits, 1 - target.bits, "finite")
-    wide = replace(policy, overflow="saturate", nan="zero" if policy.nan in ("zero", "flipped_zero") else "max",
-                   ftz=False)
-    y, counts = convert_codes(conversion(fmt, grid, wide), code, draw, engine, counted=True)
-    magnitude = (y & (grid.sign - 1)).astype(np.int64)
-    found = np.where(y & grid.sign, -magnitude, magnitude)
-    beyond = (found < target.min) | (found > target.max)
-    count = dict(zip(COUNTS, map(int, counts)))
-    _refuse_some(fmt, target, policy, code, draw, beyond)
-    saturated = int(beyond.sum()) - count["nan"] * (wide.nan == "max")
-    found = np.clip(found, target.min, target.max) & ((1 << target.bits) - 1)
-    return found.astype(target.code_dtype), Report(code.size, saturated, 0, count["flushed"], count["nan"])
+    exponent bit all of them have one unit, which the bias makes 1. Long integers take those of 50 bits, for speed, and
+    what saturates there once more."""
+    bits = min(target.bits, 50)
+    wide = replace(policy, overflow="saturate", nan="zero", ftz=False)
+    y, events = _on_grid(fmt, bits, 0, wide, code, words, engine)
+    count = dict(zip(COUNTS, map(int, events)))
+    found, top = y.view(f"i{y.itemsize}"), (2 << bits) - 1
+    negative = found >> bits + 1 & 1
+    found &= top
+    big = np.flatnonzero(found == top) if target.bits > bits else np.empty(0, int)
+    found[big] = 0
+    found ^= -negative
+    found += negative
+    low, high = target.min, min(target.max, np.iinfo(found.dtype).max)
+    beyond = int(np.count_nonzero((found < low) | (found > high))) if counted else 0
+    found = _masked(np.clip(found, low, high, out=found), target)
+    if big.size:
+        found[big], more = _long(fmt, target, wide, code[big], None if words is None else words[big], engine)
+        beyond += more
+    if count["nan"] and policy.nan in ("max", "high_bit"):
+        found[is_nan(fmt, code)] = target.max if policy.nan == "max" else 1 << target.bits - 1
+    return found, beyond, count["flushed"], count["nan"]
 
 
-def _to_table(fmt: Float | Integer, target: Table, policy: Policy, code: np.ndarray, draw: Draw,
-              engine: str | None) -> tuple[np.ndarray, Report]:
+def _on_grid(fmt: Float, bits: int, shift: int, policy: Policy, code: np.ndarray, words: Any,
+             engine: str | None) -> tuple[np.ndarray, np.ndarray]:
+    grid = Float(f"multiples of 2**{shift}", 1, bits, 1 - bits - shift, "finite")
+    return run(conversion(fmt, grid, policy), code, lambda *_: words, engine, True)
+
+
+def _long(fmt: Float, target: Integer, policy: Policy, code: np.ndarray, words: Any,
+          engine: str | None) -> tuple[np.ndarray, int]:
+    """Up to 2**63 in the same way. What is beyond has a unit of 2 or more: half of it is such a code again."""
+    top, cut = np.uint64(1 << 63), replace(policy, rounding="rz")
+    y = _on_grid(fmt, 62, 0, policy, code, words, engine)[0]
+    size = np.abs(run(conversion(fmt, FLOAT64, cut), code, lambda *_: None, engine, False)[0].view(np.float64))
+    halves = _on_grid(fmt, 62, 1, cut, code, None, engine)[0]
+    negative, magnitude = y >= top, np.where(size >= 2.0**63, halves << np.uint64(1), y & ~top)
+    bound = np.where(negative, np.uint64(-target.min), np.uint64(target.max))
+    beyond = (magnitude > bound) | (size >= 2.0**64)
+    magnitude = np.where(beyond, bound, magnitude)
+    return _masked(np.where(negative, 0 - magnitude, magnitude), target), int(np.count_nonzero(beyond))
+
+
+def _masked(found: np.ndarray, target: Integer) -> np.ndarray:
+    found = found.astype(target.code_dtype, copy=False)
+    return found if target.bits in (8, 16, 32, 64) else found & target.code_dtype.type((1 << target.bits) - 1)
+
+
+def _nearest(fmt: Any, target: Any, policy: Policy, code: np.ndarray, words: Any, engine: str | None,
+             counted: bool) -> _Made:
     """In float64, rounded to odd: so numbers stay on their side of the middles, which are even."""
     if policy.rounding != "rne":
         raise BadOperand(f"rounding is {policy.rounding}; a table takes the nearest of its numbers, rne")
-    x = convert_codes(conversion(fmt, FLOAT64, Policy("ro", daz=policy.daz)), code, draw, engine)[0].view(np.float64)
-    values = np.array(target.values)
-    nan = np.isnan(x)
-    beyond = nan | (x < values[0]) | (x > values[-1])
-    _refuse_some(fmt, target, policy, code, draw, beyond)
-    if policy.nan in ("zero", "flipped_zero"):
-        x = np.where(nan, 0.0, x)
-    found = np.searchsorted((values[:-1] + values[1:]) / 2, x)         # the number of middles below x; of NaN all
-    flushed = (values[found] == 0) & (x != 0)
-    counts = [int(which.sum()) for which in (beyond & ~nan, flushed, nan)]
-    return found.astype(target.code_dtype), Report(code.size, counts[0], 0, *counts[1:])
+    y, counts = run(conversion(fmt, FLOAT64, Policy("ro", daz=policy.daz)), code, lambda *_: None, engine, True)
+    x, values = y.view(np.float64), np.array(target.values)
+    found = nearest(values, x).astype(target.code_dtype, copy=False)
+    nan = int(counts[COUNTS.index("nan")])
+    if nan:
+        found[np.isnan(x)] = nearest(values, np.zeros(1))[0] if "zero" in policy.nan else len(values) - 1
+    if not counted:
+        return found, 0, 0, nan
+    flushed, beyond = (values[found] == 0) & (x != 0) & (x == x), (x < values[0]) | (x > values[-1])
+    return found, int(np.count_nonzero(beyond)), int(np.count_nonzero(flushed)), nan
 
 
-def _refuse_some(fmt: Float | Integer, target: Integer | Table, policy: Policy, code: np.ndarray, draw: Draw,
-                 beyond: np.ndarray) -> None:
-    """Raise BadOperand for the first of the elements beyond the range, or NaN, that the policy refuses."""
-    if "error" not in (policy.overflow, policy.nan):
-        return
-    for i in np.flatnonzero(beyond).tolist():
-        words, bits = draw(i, i + 1), int(code.reshape(-1)[i])
-        try:
-            exact.convert(fmt, target, bits, policy, 0 if words is None else int(words[0]))
-        except BadOperand as error:
-            raise BadOperand(f"x{_index(i, code.shape)} is {describe(fmt, bits)}: {error}") from None
+def nearest(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The places of those of `values`, which ascend, that are nearest to x, the smaller of two as near."""
+    middles = (values[:-1] + values[1:]) / 2
+    if len(middles) > 32:
+        return np.searchsorted(middles, x)
+    found = np.zeros(x.shape, np.uint8)
+    for middle in middles:
+        found += x > middle
+    return found
+
+
+def is_nan(fmt: Float, codes: np.ndarray) -> np.ndarray:
+    """Which codes of a floating-point format are NaN."""
+    magnitude = codes & fmt.magnitude
+    if fmt.specials == "fnuz":
+        return (magnitude == 0) & (codes & fmt.sign > 0)
+    return magnitude > (fmt.max_code if fmt.inf_code is None else fmt.inf_code)
 
 
 def _index(i: int, shape: tuple[int, ...]) -> str:
@@ -327,14 +414,19 @@ def _numba(*args: Any) -> None:
 _ENGINES: dict[str, Callable[..., None]] = {"exact": _exact, "numba": _numba, "c": engine_c.converts}
 
 
-def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
-         counted: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
+def _known(engine: str | None) -> str:
     name = engine or engines.default()
     if name not in _ENGINES:
         raise EngineUnavailable(f"engine {name!r} is not known; the engines are {', '.join(_ENGINES)}")
+    return name
+
+
+def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
+         counted: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
+    name = _known(engine)
     y = np.empty(x.shape, how.target.code_dtype)
-    chunks = [slice(start, min(start + CHUNK, x.size)) for start in range(0, x.size, CHUNK)]
+    chunks = _chunks(x.size)
 
     def work(chunk: slice) -> np.ndarray:
         counts = np.zeros(len(COUNTS), np.int64)
@@ -343,6 +435,10 @@ def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
 
     parts = [work(chunk) for chunk in chunks] if name == "exact" else spread(work, chunks)
     return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+
+
+def _chunks(size: int, each: int = CHUNK) -> list[slice]:
+    return [slice(start, min(start + each, size)) for start in range(0, size, each)]
 
 
 def _outcomes(how: Conversion) -> dict[str, int | None]:

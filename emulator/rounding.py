@@ -45,6 +45,7 @@ POLICIES: dict[str, dict[str, str]] = {
         "zero": "a format without NaN makes it +0",
         "max": "a format without NaN makes it the largest number (PTX cvt.satfinite, ONNX)",
         "flipped_zero": "a format without NaN makes it a zero of the other sign (ml_dtypes)",
+        "high_bit": "an integer sets its highest bit alone (PTX cvt from or to 64 bits, x86); other formats refuse it",
     },
     "nan_code": {
         "quiet": "the NaN with only the first fraction bit set (IEEE 754-2019, 6.2.1)",

@@ -321,6 +321,25 @@ def test_torchao_operation_by_operation():
             assert q.scales[i, j] == scale and q.elements[i, 16 * j:16 * j + 16].astype(f).tolist() == want
 
 
+@pytest.mark.parametrize("name", [name for name in MX if name != "mxint8"])
+def test_microxcaling_but_below_powers_of_two(name):
+    """Its log2 in float32 takes what lies just below 2**k for 2**k: the scale of such a block is twice ours."""
+    ops = pytest.importorskip("mx.mx_ops", reason="microxcaling (github.com/microsoft/microxcaling) is not on the path")
+    torch, specs = pytest.importorskip("torch"), pytest.importorskip("mx.specs").get_default_mx_specs()
+
+    def theirs(x, how):
+        return ops.quantize_mx_op(torch.from_numpy(x), specs, name.removeprefix("mx"), 32, [-1], how).numpy()
+
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((2000, 32)) * np.exp2(rng.integers(-100, 100, (2000, 1)))).astype(np.float32)
+    for how, rounding in (("even", "rne"), ("nearest", "rna"), ("floor", "rz")):
+        assert (theirs(x, how) == quantize(x, name, rounding=rounding).dequantize()).all()
+    below = np.zeros((1, 32), np.float32)
+    below[0, :2] = BELOW_8, 0.25
+    q = quantize(below, name)
+    assert theirs(below, "even")[0, 0] == 8 and q.dequantize()[0, 0] == q.format.largest * float(q.scales[0, 0]) < 8
+
+
 def test_torchao_itself():
     torchao = pytest.importorskip("torchao.prototype.mx_formats.nvfp4_tensor", reason="torchao, the judge, is not installed")
     torch = pytest.importorskip("torch", reason="torch, the judge, is not installed")

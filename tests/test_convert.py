@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -35,14 +36,14 @@ from emulator import (
     number_format,
 )
 from emulator.arrays import carriers, pack, unpack
-from emulator.exact import decode
+from emulator.exact import Number, decode
 from emulator.formats import ALIASES, FORMATS
 from emulator.record import COUNTS, conversion
 from emulator.rounding import MODES, OVERFLOWS, POLICIES, STOCHASTIC
 
 room = importlib.import_module("emulator.convert")         # the module; emulator.convert is the function
 SMALL_SOURCES = [f for f in FORMATS.values() if f.bits <= 8 and not isinstance(f, Table)]
-INTEGERS = [f for f in FORMATS.values() if isinstance(f, Integer) and f.bits <= 32]
+INTEGERS = [f for f in FORMATS.values() if isinstance(f, Integer)]
 SOURCES_16 = [FORMATS[name] for name in ("float16", "bfloat16", "int16", "uint16")]
 USER = [Float("user_unsigned", 3, 2, specials="finite", signed=False), Float("user_bare", 4, 0, specials="finite"),
         Float("user_wide", 11, 40, low_pad=12), Float("user_e9m20", 9, 20), Float("user_e15m48", 15, 48),
@@ -63,7 +64,7 @@ POLICY_SET = [
 
 def test_the_policy_set_covers_every_choice():
     for field, choices in {"overflow": OVERFLOWS, **POLICIES}.items():
-        assert {getattr(p, field) for p in POLICY_SET} == set(choices) - {"error"}
+        assert {getattr(p, field) for p in POLICY_SET} == set(choices) - {"error", "high_bit"}     # high_bit: integers alone
 
 
 boundaries = cache(room.boundaries)
@@ -555,13 +556,14 @@ def test_defaults_and_profiles():
     assert not differences("ocp", "cuda", "float16", "float8_e5m2").rows[:0]
     assert [row[1:] for row in differences("ocp", "onnx", "e2m1", "bfloat16").rows][0] == (None, 7)
     assert "torch and ml_dtypes differ on" in str(found)
-    assert {to for rows in emulator.PROFILES.values() for to in rows} <= {*FORMATS, "*"}
+    assert {to for rows in emulator.PROFILES.values() for name in rows for to in name.split(" to ")} <= {*FORMATS, "*"}
 
 
 @pytest.mark.parametrize("call, sentence", [
     (lambda: convert(["a"], "e4m3"), "x is str32; convert takes the floating-point and integer types"),
     (lambda: convert(np.zeros(2, complex), "e4m3"), "x is complex128; convert takes"),
-    (lambda: convert([1.0], "int64"), "to is int64; convert makes integers of at most 32 bits"),
+    (lambda: convert([1.0], "e2m1", nan="high_bit"), "nan is 'high_bit', which is for integers; float4_e2m1fn is none"),
+    (lambda: convert([1.0, 2.0**63], "int64", overflow="error"), r"x\[1\] is 0x43e0000000000000 9.2233720368547758e.18: .* overflows int64"),
     (lambda: convert([[0, 200.0]], "int8", overflow="error"), r"x\[0, 1\] is 0x4069000000000000 200.0: .* overflows int8; choose"),
     (lambda: convert([1.0, np.nan], "int4"), r"x\[1\] is 0x7ff8000000000000 nan: int4 has no NaN; choose nan='zero' or nan='max'"),
     (lambda: convert([1.0], "nf4", "rz"), "rounding is rz; a table takes the nearest of its numbers, rne"),
@@ -633,10 +635,61 @@ def test_integers_like_numpy_and_cuda():
     assert (convert(x, "int8") == np.clip(np.rint(x), -128, 127).astype(np.int8)).all()
     assert (convert(x, "uint8", "rz") == np.clip(np.trunc(x), 0, 255).astype(np.uint8)).all()
     assert (convert(x, "int32", "rd") == np.floor(x).astype(np.int32)).all()
-    assert convert([np.nan, np.inf, -1e9], "s8", profile="cuda").tolist() == [0, 127, -128]
+    assert convert(np.float32([np.nan, np.inf, -1e9]), "s8", profile="cuda").tolist() == [0, 127, -128]
     found, told = convert([np.nan, 1e9, -np.inf, 0.25, 1], "int4", nan="zero", return_report=True)
     assert found.tolist() == [0, 7, -8, 0, 1] and vars(told) == dict(elements=5, saturated=2, overflowed=0, flushed=1, nan=1)
     assert convert(np.array([[1 << 40, -7]]), "int16").tolist() == [[32767, -7]]
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("target", ["int64", "uint64", Integer("int63", 63), Integer("uint63", 63, False), "int32"], ids=str)
+@pytest.mark.parametrize("source", ["float64", "float32", "bfloat16", "float8_e8m0fnu", "user_wide", Float("user_e8m55", 8, 55),
+                                    "int64", "uint64", "int8", "uint4"], ids=str)
+def test_long_integers_like_the_specification(source, target):
+    """2**62, 2**63, 2**64, their halves, neighbours and beyond, by each engine."""
+    source = next((f for f in USER if f.name == source), None) or emulator.number_format(source)
+    target = emulator.number_format(target)
+    if isinstance(source, Integer):
+        near = [(end + off) % (1 << source.bits) for end in (0, 1 << source.bits - 1, 1 << 31, 1 << 32) for off in range(-2, 3)]
+    else:
+        powers = [emulator.exact.encode(source, Number(False, 1, e), "rz", "saturate") for e in (-1, 0, 1, 31, 32, 52, 53, 62, 63, 64, 65)]
+        near = [min(max(code + off, 0), source.magnitude) | sign for code in [*powers, source.max_code, source.max_code + 1]
+                for off in range(-2, 3) for sign in {0, source.sign}]
+    x = np.array(sorted(set(near)), np.uint64).astype(source.code_dtype)
+    for mode, nan in (("rne", "zero"), ("rd", "max"), ("ru", "high_bit"), ("sr", "flipped_zero")):
+        random = words(x.size, 16)
+        drawn = dict(random=random, random_bits=16) if mode == "sr" else {}
+        policy = Policy(mode, "saturate", nan, random_bits=16 if drawn else 0)
+        want = [emulator.exact.convert(source, target, int(c), policy, int(r) * bool(drawn)) for c, r in zip(x, random)]
+        strict = replace(policy, overflow="error")
+        beyond = 0
+        for c, r in zip(x, random):
+            try:
+                emulator.exact.convert(source, target, int(c), strict, int(r) * bool(drawn))
+            except BadOperand:
+                beyond += 1
+        for engine in ("exact", "numba", "c"):
+            found, told = convert(x, target, mode, nan=nan, source=source, engine=engine, return_report=True, **drawn)
+            found = found.view(target.code_dtype) & target.code_dtype.type((1 << target.bits) - 1)
+            assert found.tolist() == want and told.saturated == beyond, (mode, engine)
+
+
+def test_integers_by_profile_cuda():
+    """PTX ISA 9.0, cvt: a NaN becomes 0 where neither side has 64 bits, else the highest bit; what is beyond is clamped."""
+    for source, target, nan in (("float32", "int32", 0), ("float32", "uint8", 0), ("float32", "int64", -(1 << 63)),
+                                ("float16", "uint64", 1 << 63), ("float64", "int32", -(1 << 31)), ("float64", "uint16", 1 << 15)):
+        x = np.array([np.nan, np.inf, -np.inf, 2.5], source)
+        ends = np.iinfo(target)
+        assert convert(x, target, profile="cuda").tolist() == [nan, ends.max, ends.min, 2]
+        assert convert(x, target, profile="cuda", nan="max").tolist()[0] == ends.max
+
+
+def test_many_saturated_numbers_take_no_longer():
+    x = np.full(1 << 20, 1e9, np.float32)
+    for target in ("int8", "nf4", "int64"):
+        start = time.perf_counter()
+        convert(x, target)
+        assert time.perf_counter() - start < 2              # one by one it would be ten and more
 
 
 def test_nf4_is_the_published_table_with_the_published_thresholds():

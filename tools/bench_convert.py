@@ -1,4 +1,5 @@
-"""Speed of conversion and quantisation on one core, beside numpy copying the same input, ml_dtypes and torch.
+"""Speed of conversion and quantisation on one core, beside numpy copying the same input, ml_dtypes, torch and
+microxcaling (github.com/microsoft/microxcaling, where `import mx` finds it; it returns numbers, not codes).
 
     emulator bench convert [--size MILLIONS] [--repeat N] [--json FILE]      (or: python tools/bench_convert.py)
 
@@ -54,7 +55,14 @@ def cases(x: np.ndarray, with_torch: bool) -> list[tuple[str, int, Call, dict[st
 
     def blocks(scheme: str, goal: int, **options: Any) -> tuple[str, int, Call, dict[str, Call]]:
         said = "".join(f" {option}" for option in options.values())
-        return f"float32 -> {scheme}{said}, packed", goal, lambda: quantize(x, scheme, **options).packed, {}
+        return f"float32 -> {scheme}{said}, packed", goal, lambda: quantize(x, scheme, **options).packed, mx(scheme)
+
+    def mx(scheme: str) -> dict[str, Call]:
+        element = scheme.removeprefix("mx")
+        if not torch or scheme == "nvfp4" or not importlib.util.find_spec("mx"):
+            return {}
+        ops, specs = importlib.import_module("mx.mx_ops"), importlib.import_module("mx.specs").get_default_mx_specs()
+        return {"mx": lambda: ops.quantize_mx_op(torch.from_numpy(x), specs, element, 32, [-1], "even")}
 
     sr: dict[str, Any] = {"rounding": "sr", "random": bits, "random_bits": 16}
     return [
@@ -70,7 +78,10 @@ def cases(x: np.ndarray, with_torch: bool) -> list[tuple[str, int, Call, dict[st
         to("float32", 1000, fp8), to("float32", 1000, half), to("float32", 1000, brain), to("float8_e4m3fn", 0, half),
         blocks("mxfp4", 400), blocks("mxfp4", 400, rule="rceil"), blocks("mxfp8_e4m3", 0), blocks("mxfp6_e2m3", 0),
         blocks("nvfp4", 300), blocks("nvfp4", 0, mode="te"), blocks("nvfp4", 0, block=(16, 16)),
-        ("mxfp4 -> float32", 0, quantize(x, "mxfp4").dequantize, {}),
+        *((f"float32 -> {each} -> float32", 0, lambda each=each: quantize(x, each).dequantize(), mx(each))
+          for each in ("mxfp4", "mxfp8_e4m3")),
+        *((f"{each} -> float32", 0, quantize(x, each).dequantize, {})
+          for each in ("mxfp4", "mxfp8_e4m3", "nvfp4", "int8")),
     ]
 
 
@@ -91,7 +102,7 @@ def measure(calls: dict[str, Call], repeats: int) -> dict[str, float]:
 @click.option("--torch/--no-torch", "with_torch", default=True, help="Beside torch, where it is installed.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to this file.")
 def main(size: float, repeat: int, with_torch: bool, report: Path | None) -> None:
-    """Measure the speed of conversion and quantisation beside numpy's copy, ml_dtypes and torch."""
+    """Measure the speed of conversion and quantisation beside numpy's copy, ml_dtypes, torch and microxcaling."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     columns = 1024
     x = np.random.default_rng(0).standard_normal((max(16, round(size * 1e6 / columns)), columns)).astype(np.float32)

@@ -114,8 +114,9 @@ def _encode_nan(fmt: Float, policy: str) -> int:
 def settle(fmt: Format, number: Number, policy: Policy, random: int = 0) -> int:
     """The code of `number` in `fmt` under every choice of `policy` but daz, which is `convert`'s. Raises BadOperand.
 
-    In an integer format overflow "error" refuses what is beyond its range, every other saturates; of NaN `nan` makes 0
-    or the largest. A table gives its nearest number, the smaller of two as near, and is like an integer in all else.
+    In an integer format overflow "error" refuses what is beyond its range, every other saturates; of NaN `nan` makes 0,
+    the largest, or the highest bit. A table gives its nearest number, the smaller of two as near, and is else like an
+    integer.
     """
     if not isinstance(fmt, Float):
         return _settle_integer(fmt, number, policy, random)
@@ -139,7 +140,9 @@ def settle(fmt: Format, number: Number, policy: Policy, random: int = 0) -> int:
 def _settle_integer(fmt: Integer | Table, number: Number, policy: Policy, random: int) -> int:
     low, high = (fmt.min, fmt.max) if isinstance(fmt, Integer) else (0, len(fmt.values) - 1)
     if number.kind == "nan":
-        if policy.nan == "error":
+        if policy.nan == "high_bit" and isinstance(fmt, Integer):
+            return 1 << fmt.bits - 1
+        if policy.nan in ("error", "high_bit"):
             raise BadOperand(f"{fmt} has no NaN; choose nan='zero' or nan='max'")
         number = ZERO if policy.nan != "max" else Number(False, 0, 0, "inf")
         policy = replace(policy, overflow="saturate")
