@@ -186,7 +186,8 @@ static bool enters(lanes *p, const format *from, int bits, bool integers)
            && p->rebias + (1 << f->exp_bits) < 1 << exponent_bits;
 }
 
-/* From which lane on a number needs more than a bound and a sign, or a counter; 0 if any may. */
+/* From which lane on a number needs more than a bound and a sign; 0 if any may. Where the bound makes of infinities what it
+ * should, only NaN does, but to be counted. */
 static uint64_t calm_below(const lanes *p, const conversion *c, bool count)
 {
     const emu_conversion *how = c->how;
@@ -196,9 +197,8 @@ static uint64_t calm_below(const lanes *p, const conversion *c, bool count)
         return 0;
     if (c->to.emax > bias)
         return infinity;
-    if (!count && how->over[0] == max && how->infinity[0] == max && how->over[1] == (max | sign)
-        && how->infinity[1] == (max | sign))
-        return infinity + 1;                        /* the bound makes of infinities what it should: all but NaN */
+    if (how->over[0] == max && how->over[1] == (max | sign))
+        return infinity + (!count && how->infinity[0] == max && how->infinity[1] == (max | sign));
     return (uint64_t)(c->to.emax + bias) << frac;   /* what is below 2^emax does not round beyond it */
 }
 
@@ -323,11 +323,13 @@ static void each_over(const conversion *c, int64_t n, int64_t size, const void *
 
 /* May x be multiplied by 1 / divisor in binary32? All are powers of two, whose inverse binary32 has. The product is exact
  * but for numbers below 2^-126, and those are, as is what binary32 makes of them, less than what a mode that is not
- * directed can tell from zero: less than 2^-34 of the target's smallest number. But a zero is not counted as flushed. */
-static bool by_powers(const conversion *c, int64_t blocks, const double *divisors, bool count)
+ * directed can tell from zero: less than 2^-34 of the target's smallest number. And but for those that become infinite:
+ * an infinity is treated alike. */
+static bool by_powers(const conversion *c, int64_t blocks, const double *divisors)
 {
-    int mode = c->how->rounding, frac = c->to.row.frac_bits;
-    if (count || mode == EMU_ROUND_RD || mode == EMU_ROUND_RU || mode == EMU_ROUND_RO || c->to.emin - frac < -90)
+    const emu_conversion *how = c->how;
+    int mode = how->rounding, frac = c->to.row.frac_bits;
+    if (how->over[0] != how->infinity[0] || how->over[1] != how->infinity[1] || mode == EMU_ROUND_RD || mode == EMU_ROUND_RU || mode == EMU_ROUND_RO || c->to.emin - frac < -90)
         return false;
     bool all = true;
     for (int64_t i = 0; i < blocks; i++) {
@@ -349,13 +351,35 @@ static bool few(lanes *p, const conversion *c)
         || how->over[0] != max || how->infinity[0] != max || how->over[1] != (max | sign) || how->infinity[1] != (max | sign))
         return false;
     bool nearest = how->rounding != EMU_ROUND_RZ;
+    double value[9] = {0};
     for (int j = 1; j <= 7; j++) {
-        number low = decode(&c->to, (uint64_t)j - 1), high = decode(&c->to, (uint64_t)j);
-        double below = ldexp((double)low.sig, low.exp), here = ldexp((double)high.sig, high.exp);
+        number x = decode(&c->to, (uint64_t)j);
+        value[j] = ldexp((double)x.sig, x.exp);
+    }
+    value[8] = c->to.row.frac_bits ? 2 * value[7] - value[6] : 2 * value[7];
+    for (int j = 1; j <= 8; j++) {
+        double below = value[j - 1], here = value[j];
         p->begin[j] = nearest ? (below + here) / 2 : here;
         p->open[j] = how->rounding == EMU_ROUND_RNE && j & 1;
     }
     return true;
+}
+
+/* Are quotients and remainders of binary64 far from the ends of its range? Zeros, infinities and NaN may be there. */
+static bool moderate(int64_t n, const void *x, int64_t blocks, const double *divisors)
+{
+    bool all = true;
+    for (int64_t i = 0; i < blocks; i++)
+        all &= (divisors[i] > 0x1p-400) & ((divisors[i] < 0x1p400) | (divisors[i] == INFINITY));
+    uint64_t beyond = 0;
+    for (int64_t i = 0; i < n && all; i++) {
+        uint64_t code;
+        memcpy(&code, (const unsigned char *)x + i * 8, sizeof code);
+        code <<= 1;
+        uint64_t field = (code >> 53) - (1023 - 400);
+        beyond |= (uint64_t)(field > 800) & (uint64_t)(code != 0) & (uint64_t)(code >> 53 != 2047);
+    }
+    return all && !beyond;
 }
 
 int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const void *x, const double *divisors,
@@ -380,14 +404,17 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
     for (int64_t i = 0; i < blocks; i++)
         if (!take_apart(&wide.from, divisors[i], &unused))
             return EMU_BAD_ROW;
+    bool binary64 = how->from.bits == 64 && how->from.frac_bits == 52 && how->from.bias == 1023
+                    && how->from.specials == EMU_SPECIALS_IEEE && how->from.is_signed && !how->from.low_pad;
     bool binary32 = how->from.bits == 32 && how->from.frac_bits == 23 && how->from.bias == 127
                     && how->from.specials == EMU_SPECIALS_IEEE && how->from.is_signed;
-    if (isa > EMU_ISA_PORTABLE && binary32
-        && ((by_powers(&c, blocks, divisors, count) && in_lanes(&p, &c, 32, false, count))
+    if (isa > EMU_ISA_PORTABLE && (binary32 || (binary64 && moderate(n, x, blocks, divisors)))
+        && ((binary32 && by_powers(&c, blocks, divisors) && in_lanes(&p, &c, 32, false, count))
             || in_lanes(&p, &wide, 64, false, count))) {
         p.divisor = divisors;
         p.per = size;
-        p.few = p.bits == 64 && !count && few(&p, &c);      /* multiplying is faster still */
+        p.wide = binary64;
+        p.few = p.bits == 64 && binary32 && few(&p, &c);    /* multiplying is faster still */
         best_kernel(isa)(&p, n, x, random, y, count, count ? counts : unread);
     } else
         each_over(&c, n, size, x, divisors, random, y, count ? counts : unread);
@@ -411,6 +438,50 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
     kernel(bytes, blocks, size, x, amax);
     return EMU_DONE;
 }
+
+void emu_scaled(int64_t n, int64_t size, const uint8_t *x, const float *values, const float *zeros, const float *scales,
+                float factor, float *y)
+{
+    for (int64_t i = 0, block = 0; i < n; i += size, block++) {
+        int64_t end = n - i < size ? n - i : size;
+        float zero = zeros ? zeros[block] : 0, scale = scales[block];
+        for (int64_t j = i; j < i + end; j++)
+            y[j] = (values[x[j]] - zero) * scale * factor;
+    }
+}
+
+#define ERRORS(REAL, FROM, DECODED, MAGNITUDE)                                                                            \
+    for (int64_t i = 0; i < blocks; i++) {                                                                                \
+        REAL sum = 0, value[64], lost[64];                                                                                \
+        for (int64_t at = i * size, end = at + size, n; at < end; at += n) {                                              \
+            n = end - at < 64 ? end - at : 64;                                                                            \
+            for (int64_t j = 0; j < n; j++)                                                                               \
+                value[j] = values[y[at + j]];                                                                             \
+            for (int64_t j = 0; j < n; j++) {                                                                             \
+                REAL d = (DECODED) - (REAL)((const FROM *)x)[at + j];                                                     \
+                lost[j] = squared ? d * d : MAGNITUDE(d);                                                                 \
+            }                                                                                                             \
+            for (int64_t j = 0; j < n; j++)                                                                               \
+                sum += lost[j];                                                                                           \
+        }                                                                                                                 \
+        errors[i] = sum;                                                                                                  \
+    }
+
+void emu_errors(int bytes, int64_t blocks, int64_t size, const void *x, const uint8_t *y, const double *values,
+                const double *scales, int squared, double *errors)
+{
+    if (bytes == 4)
+        ERRORS(double, float, value[j] * scales[i], fabs)
+    else
+        ERRORS(double, double, value[j] * scales[i], fabs)
+}
+
+void emu_errors_32(int64_t blocks, int64_t size, const float *x, const uint8_t *y, const float *values, const float *scales,
+                   float factor, float divisor, int squared, float *errors)
+{
+    ERRORS(float, float, value[j] * scales[i] * factor / divisor, fabsf)
+}
+#undef ERRORS
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 

@@ -43,9 +43,10 @@ typedef struct {
     uint64_t nan[2], infinity[2], over[2], zero[2];
     const double *divisor;           /* NULL, or one for each `per` numbers of x, which then are binary32 */
     int64_t per;
+    bool wide;                       /* a divisor, and x is binary64 */
     bool few;                        /* a divisor, and seven numbers above zero: compare with where each begins */
-    double begin[8];                 /* [j]: where code j does, as a quotient */
-    uint64_t open[8];                /* [j]: 1 if not there, but right above */
+    double begin[9];                 /* [j]: where code j does, as a quotient; [8]: what is beyond the largest */
+    uint64_t open[9];                /* [j]: 1 if not there, but right above */
 } lanes;
 
 typedef void lanes_kernel(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random, unsigned char *y,

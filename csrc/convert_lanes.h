@@ -34,18 +34,27 @@
 #ifdef CONVERT_IN_FLOAT
 /* To odd: what is inexact, and even after rounding to nearest, takes its odd neighbour on the side of the remainder. The
  * remainder of a division rounded to nearest is a double, so the fma is exact; the exponents are far from their ends. */
+#define OVER(n, NUMBER)                                                                                                   \
+    for (int i = 0; isinf(divisor) && i < (n); i++)                                                                       \
+        lane[i] = bits_of_64((NUMBER) / divisor);                                                                         \
+    for (int i = 0; !isinf(divisor) && i < (n); i++) {                                                                    \
+        double number = (NUMBER), quotient = number / divisor, rest = fma(-quotient, divisor, number);                    \
+        uint64_t code = bits_of_64(quotient), left_over = bits_of_64(rest), twice = left_over << 1;                       \
+        uint64_t back = (left_over ^ code) >> 63, even = ~code & 1;                     /* toward zero, or away */        \
+        uint64_t finite = ((bits_of_64(number) << 1) - ((uint64_t)0x7FF << 53)) >> 63;                                    \
+        lane[i] = code + ((1 - 2 * back) & (0 - ((twice | (0 - twice)) >> 63 & finite & even)));                          \
+    }
+
 static ALWAYS_INLINE void over_64(int n, const unaligned_32 *restrict x, double divisor, uint64_t *restrict lane)
 {
-    for (int i = 0; isinf(divisor) && i < n; i++)
-        lane[i] = bits_of_64(real_of_32(x[i]) / divisor);
-    for (int i = 0; !isinf(divisor) && i < n; i++) {
-        double number = real_of_32(x[i]), quotient = number / divisor, rest = fma(-quotient, divisor, number);
-        uint64_t code = bits_of_64(quotient), left_over = bits_of_64(rest), twice = left_over << 1;
-        uint64_t back = (left_over ^ code) >> 63, even = ~code & 1;                     /* toward zero, or away */
-        uint64_t inexact = (twice | (0 - twice)) >> 63 & (((x[i] & 0x7FFFFFFF) - 0x7F800000) >> 31);
-        lane[i] = code + ((1 - 2 * back) & (0 - (inexact & even)));
-    }
+    OVER(n, real_of_32(x[i]))
 }
+
+static void wide_over_64(int n, const unaligned_64 *restrict x, double divisor, uint64_t *restrict lane)
+{
+    OVER(n, real_of_64(x[i]))
+}
+#undef OVER
 
 static ALWAYS_INLINE void over_32(int n, const unaligned_32 *restrict x, double divisor, uint32_t *restrict lane)
 {
@@ -54,47 +63,85 @@ static ALWAYS_INLINE void over_32(int n, const unaligned_32 *restrict x, double 
         lane[i] = bits_of_32(real_of_32(x[i]) * factor);
 }
 
+/* over_32 may make a zero or an infinity of a number: what those counters lack. */
+static void beyond_32(int n, const unaligned_32 *restrict x, const uint32_t *restrict lane, int64_t counts[EMU_COUNTS])
+{
+    uint32_t zeros = 0, infinite = 0, minus = 0;
+    for (int i = 0; i < n; i++) {
+        uint32_t m = x[i] & 0x7FFFFFFF, found = lane[i] & 0x7FFFFFFF, beyond = (found == 0x7F800000) & (m < 0x7F800000);
+        zeros += (found == 0) & (m != 0);
+        infinite += beyond;
+        minus += beyond & x[i] >> 31;
+    }
+    const int32_t plus = (int32_t)(infinite - minus);
+    counts[EMU_COUNT_FLUSHED] += zeros;
+    counts[EMU_COUNT_OVER] += plus;
+    counts[EMU_COUNT_OVER + 1] += minus;
+    counts[EMU_COUNT_INFINITE] -= plus;
+    counts[EMU_COUNT_INFINITE + 1] -= minus;
+}
+
 /* Codes by counting how many of the seven numbers a magnitude has reached; the largest magnitude is returned. */
 static ALWAYS_INLINE int32_t reached(int n, const unaligned_32 *restrict x, const uint32_t *restrict first,
-                                     uint32_t *restrict code)
+                                     uint32_t *restrict code, const bool count, uint32_t events[EMU_COUNTS])
 {
     const int32_t a = (int32_t)first[1], b = (int32_t)first[2], c = (int32_t)first[3], d = (int32_t)first[4];
-    const int32_t e = (int32_t)first[5], f = (int32_t)first[6], g = (int32_t)first[7];
+    const int32_t e = (int32_t)first[5], f = (int32_t)first[6], g = (int32_t)first[7], h = (int32_t)first[8];
     int32_t worst = 0;
+    uint32_t over = 0, minus_over = 0, infinite = 0, minus_infinite = 0, flushed = 0;
     for (int i = 0; i < n; i++) {
         int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
         int32_t found = (m >= a) + (m >= b) + (m >= c) + (m >= d) + (m >= e) + (m >= f) + (m >= g);
         worst = m > worst ? m : worst;
         code[i] = (uint32_t)found | (x[i] >> 28 & 8);
+        if (count) {
+            uint32_t all = m == 0x7F800000, beyond = (m >= h) & (all ^ 1), negative = x[i] >> 31;
+            over += beyond;
+            minus_over += beyond & negative;
+            infinite += all;
+            minus_infinite += all & negative;
+            flushed += (found == 0) & (m != 0);
+        }
     }
+    events[EMU_COUNT_OVER] += over - minus_over;
+    events[EMU_COUNT_OVER + 1] += minus_over;
+    events[EMU_COUNT_INFINITE] += infinite - minus_infinite;
+    events[EMU_COUNT_INFINITE + 1] += minus_infinite;
+    events[EMU_COUNT_FLUSHED] += flushed;
     return worst;
 }
 
 /* The codes of a block that holds no NaN, over divisors that leave the least of those beginnings a normal binary32; else
  * false. The products are exact: a beginning has 3 bits and a divisor 40. Of a binary64 in the range of binary32 the code,
  * rebiased and cut, is the binary32 at or below it; so the first one at or above, or right above, is had by an addition. */
-static bool by_comparing(const lanes *p, int64_t start, int n, const unaligned_32 *x, unsigned char *y)
+static ALWAYS_INLINE bool by_comparing(const lanes *p, int64_t start, int n, const unaligned_32 *x, unsigned char *y,
+                                       const bool count, int64_t counts[EMU_COUNTS])
 {
     const uint64_t rebias = (uint64_t)(1023 - 127) << 52, infinity = 0x7F800000;
     int64_t at = start / p->per, left = p->per - start % p->per;
     int32_t worst = 0;
-    uint32_t first[8], codes[CONVERT_BLOCK];
+    uint32_t first[9], codes[CONVERT_BLOCK], events[EMU_COUNTS] = {0};
     for (int i = 0, run; i < n; i += run, at++, left = p->per) {
         run = left < n - i ? (int)left : n - i;
         const double divisor = p->divisor[at];
-        if (p->begin[1] * divisor < 0x1p-126)
+        if (p->begin[1] * divisor < 0x1p-126 || (count && isinf(divisor)))
             return false;
-        for (int j = 0; j < 8; j++) {
+        for (int j = 1; j < 9; j++) {
             uint64_t code = bits_of_64(p->begin[j] * divisor) - rebias + (1 << 29) - 1 + p->open[j];
             first[j] = (uint32_t)MIN(code >> 29, infinity);
         }
-        int32_t most = run == 16   ? reached(16, x + i, first, codes + i)
-                       : run == 32 ? reached(32, x + i, first, codes + i) : reached(run, x + i, first, codes + i);
+        int32_t most = run == 16   ? reached(16, x + i, first, codes + i, count, events)
+                       : run == 32 ? reached(32, x + i, first, codes + i, count, events)
+                                   : reached(run, x + i, first, codes + i, count, events);
         worst = worst > most ? worst : most;
     }
     for (int i = 0; i < n; i++)
         y[i] = (unsigned char)codes[i];
-    return worst <= (int32_t)infinity;
+    if (worst > (int32_t)infinity)
+        return false;
+    for (int e = 0; e < EMU_COUNTS; e++)
+        counts[e] += events[e];
+    return true;
 }
 #endif
 
@@ -114,12 +161,15 @@ void FOR_ISA(emu_convert_lanes)(const lanes *p, int64_t n, const unsigned char *
         const unsigned char *from = x + i * p->from_bytes;
 #ifdef CONVERT_IN_FLOAT
         const unaligned_32 *over = (const unaligned_32 *)x + i;
-        if (p->few && by_comparing(p, i, block, over, y + i))
+        if (p->few && (count ? by_comparing(p, i, block, over, y + i, true, counts)
+                             : by_comparing(p, i, block, over, y + i, false, counts)))
             continue;
         int64_t at = p->divisor ? i / p->per : 0, left = p->divisor ? p->per - i % p->per : 0;
         for (int j = 0, run; p->divisor && j < block; j += run, at++, left = p->per) {
             run = left < block - j ? (int)left : block - j;
-            if (p->bits == 32 && run == 32)         /* the common sizes, as constants */
+            if (p->wide)
+                wide_over_64(run, (const unaligned_64 *)x + i + j, p->divisor[at], wide + j);
+            else if (p->bits == 32 && run == 32)         /* the common sizes, as constants */
                 over_32(32, over + j, p->divisor[at], narrow + j);
             else if (p->bits == 32)
                 over_32(run, over + j, p->divisor[at], narrow + j);
@@ -127,6 +177,8 @@ void FOR_ISA(emu_convert_lanes)(const lanes *p, int64_t n, const unsigned char *
                 over_64(16, over + j, p->divisor[at], wide + j);
             else
                 over_64(run, over + j, p->divisor[at], wide + j);
+            if (count && p->bits == 32 && !p->bare && !isinf(p->divisor[at]))
+                beyond_32(run, over + j, narrow + j, counts);
             from = p->bits == 32 ? (const unsigned char *)narrow : (const unsigned char *)wide;
         }
 #endif

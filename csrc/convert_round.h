@@ -164,12 +164,19 @@ static void NAME(finish)(const lanes *p, int n, const NAME(unaligned) *lane, con
 #undef EACH
 #undef EACH_SIZE
 
-static int64_t NAME(flushed)(const lanes *p, int n, const NAME(unaligned) *lane, const LANE *magnitude)
+static void NAME(tally)(const lanes *p, int n, const NAME(unaligned) *lane, const LANE *magnitude, int64_t counts[EMU_COUNTS])
 {
-    LANE flushed = 0;
-    for (int i = 0; i < n; i++)
+    const LANE max = (LANE)p->max, sees = p->sees_sign;
+    LANE flushed = 0, over = 0, minus = 0;
+    for (int i = 0; i < n; i++) {
+        LANE beyond = magnitude[i] > max;
         flushed += (magnitude[i] == 0) & (lane[i] << 1 != 0);
-    return p->bare ? 0 : (int64_t)flushed;
+        over += beyond;
+        minus += beyond & sees & lane[i] >> (BITS - 1);
+    }
+    counts[EMU_COUNT_FLUSHED] += p->bare ? 0 : (int64_t)flushed;
+    counts[EMU_COUNT_OVER] += (int64_t)(over - minus);
+    counts[EMU_COUNT_OVER + 1] += (int64_t)minus;
 }
 
 /* The codes of any block, lane by lane in place of its magnitudes; and the counters. */
@@ -234,19 +241,24 @@ static bool NAME(nearest)(const lanes *p, int n, const NAME(unaligned) *lane, un
     const LANE top = (LANE)1 << (BITS - 1), exponents = top - ((LANE)1 << FRAC), watch = (LANE)p->watch;
     const LANE first = (LANE)p->first << FRAC, last = (LANE)p->last << FRAC, cut = (LANE)p->cut, lift = cut << FRAC;
     const LANE base = first >> cut, bound = (LANE)p->max, sign = (LANE)p->sign, keep = p->zero[1] != 0;
+    const LANE sees = p->sees_sign;
     const int pad = p->low_pad, to_sign = p->to_sign;
-    LANE worst = 0, flushed = 0;
+    LANE worst = 0, flushed = 0, over = 0, minus = 0;
 #define EACH(TYPE, COUNT)                                                                                                 \
     for (int i = 0; i < n; i++) {                                                                                         \
         LANE x = lane[i] & (top - 1), seen = lane[i] & watch;                                                             \
         LANE t = MIN(MAX(x & exponents, first), last), magic = t + lift;                                                  \
         LANE sum = NAME(bits_of)(NAME(real_of)(x) + NAME(real_of)(magic));                                                \
-        LANE found = MIN(sum - magic + (t >> cut) - base, bound);                                                         \
+        LANE any = sum - magic + (t >> cut) - base, found = MIN(any, bound);                                              \
         TYPE code = (TYPE)(found << pad | (SIGN(lane[i]) & ALL((found | keep) != 0)));                                    \
         memcpy(y + (size_t)i * sizeof code, &code, sizeof code);                                                          \
         worst = MAX(worst, seen);                                                                                         \
-        if (COUNT)                                                                                                        \
+        if (COUNT) {                                                                                                      \
+            LANE beyond = any > bound;                                                                                    \
             flushed += (found == 0) & (x != 0);                                                                           \
+            over += beyond;                                                                                               \
+            minus += beyond & sees & lane[i] >> (BITS - 1);                                                               \
+        }                                                                                                                 \
     }
 #define EACH_COUNTED(TYPE)                                                                                                \
     if (count) {                                                                                                          \
@@ -265,6 +277,8 @@ static bool NAME(nearest)(const lanes *p, int n, const NAME(unaligned) *lane, un
     if (worst >= (LANE)p->calm)
         return false;
     counts[EMU_COUNT_FLUSHED] += (int64_t)flushed;
+    counts[EMU_COUNT_OVER] += (int64_t)(over - minus);
+    counts[EMU_COUNT_OVER + 1] += (int64_t)minus;
     return true;
 }
 #endif
@@ -305,7 +319,7 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
 #undef MODE
     if (worst < (LANE)p->calm) {
         if (count)
-            counts[EMU_COUNT_FLUSHED] += NAME(flushed)(p, n, lane, magnitude);
+            NAME(tally)(p, n, lane, magnitude, counts);
         NAME(finish)(p, n, lane, magnitude, y);
         return;
     }

@@ -163,6 +163,18 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
 int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const void *x, const double *divisors,
                      const uint32_t *random, void *y, int64_t *counts);
 
+/* y[i] = (values[x[i]] - zeros[i / size]) * scales[i / size] * factor in binary32, operation by operation; zeros may be
+ * NULL. */
+void emu_scaled(int64_t n, int64_t size, const uint8_t *x, const float *values, const float *zeros, const float *scales,
+                float factor, float *y);
+
+/* errors[i] = the sum over block i, in ascending order, of |d| or d * d, d being values[y] * scales[i] - x in binary64; x is
+ * binary32 (bytes = 4) or binary64 (bytes = 8). emu_errors_32: all in binary32, values[y] * scales[i] * factor / divisor - x. */
+void emu_errors(int bytes, int64_t blocks, int64_t size, const void *x, const uint8_t *y, const double *values,
+                const double *scales, int squared, double *errors);
+void emu_errors_32(int64_t blocks, int64_t size, const float *x, const uint8_t *y, const float *values, const float *scales,
+                   float factor, float divisor, int squared, float *errors);
+
 /* words[i] = word (start + i) of the stream of Philox4x32-10 (Salmon et al. 2011, doi 10.1145/2063384.2063405) with that
  * key: word w is output w % 4 for the 128-bit counter w / 4. */
 void emu_philox4x32(uint64_t key, uint64_t start, int64_t n, uint32_t *words);

@@ -10,6 +10,7 @@ floor); pytorch/ao 0.18, mx_formats (the names floor, ceil, even, rceil; mode to
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import arrays, engine_c, engines
-from .arrays import from_codes, pack
-from .convert import Report, convert, policy_for, random_words, run, source_format
+from .arrays import carriers, from_codes, pack
+from .convert import Draw, Report, convert, policy_for, random_words, run, source_format, target_format
 from .errors import BadOperand, UnknownFormat
 from .exact import decode
 from .formats import Float, Format, Integer, Table, number_format
@@ -142,16 +143,10 @@ class BlockFormat:
         policy = replace(policy_for(fmt.grid, rounding=rounding, overflow=overflow,
                                     nan="zero" if nan == "block" else nan), random_bits=bits)
         job = _Job(fmt, policy, nan, mode, engine, four_over_six, scale_max, return_report)
-        values = gather(floats(x, given), axes, fmt.block)
-        words = draw(0, found.size)
-        if words is not None:
-            words = gather(words.reshape(found.shape), axes, fmt.block)
         two_level = (self.two_level if two_level is None else two_level) or tensor_amax is not None
-        y, scales, tensor_scale, counts = job.run(values, words, two_level, tensor_amax)
-        elements = fmt.stored(scatter(y, found.shape, axes, fmt.block))
-        grid = scales.reshape(scale_shape(found.shape, axes, fmt.block)).transpose(back(axes, found.ndim))
-        result = BlockArray(fmt, elements, grid, tensor_scale, axes)
-        return (result, job.report(found, axes, values, scales, counts)) if return_report else result
+        y, scales, tensor_scale, counts = job.run(found, given, axes, draw, two_level, tensor_amax)
+        result = BlockArray(fmt, from_codes(y, fmt.element), from_codes(scales, fmt.scale), tensor_scale, axes)
+        return (result, job.report(found.size, counts)) if return_report else result
 
     def _with(self, block: int | tuple[int, ...] | None, rule: str | None) -> BlockFormat:
         sizes = self.block if block is None else (block,) if isinstance(block, int) else tuple(block)
@@ -162,13 +157,8 @@ class BlockFormat:
             raise BadOperand(str(error)) from None
 
     def stored(self, y: Array) -> Array:
-        """Codes of `grid` as the typed array of elements: two's complement where those are integers."""
-        if isinstance(self.element, Float):
-            return from_codes(y, self.element)
-        sign = y.dtype.type(self.grid.sign)
-        magnitude = y & ~sign
-        y = np.where(y & sign, -magnitude & ((1 << self.element.bits) - 1), magnitude).astype(y.dtype)
-        return from_codes(y, self.element)
+        """Codes of `grid` as those of the element, in place: two's complement where it is an integer."""
+        return y if isinstance(self.element, Float) else twos_complement_of(y, self.element.bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,15 +202,14 @@ class BlockArray:
 
     def dequantize(self, dtype: Any = np.float32) -> Array:
         """The numbers in a floating-point format, rounded once to nearest even; those of float64 are exact."""
-        fmt, scales, unit = self.format, self.scales.transpose(front(self.axes, self.scales.ndim)), self.tensor_scale
-        narrow = number_format(dtype).name == "float32" and (unit is None or fmt.exact_in_float32)
+        fmt, unit = self.format, self.tensor_scale
+        plain = (fmt.scale.inf_code is None and (fmt.grid.inf_code is None or fmt.scale.specials == "exponent")
+                 and (unit is None or bool(np.isfinite(unit))))                     # no infinity meets a zero
+        narrow = plain and number_format(dtype).name == "float32" and (unit is None or fmt.exact_in_float32)
         work = np.dtype(np.float32 if narrow else np.float64)
-        values = gather(convert(self.elements, work, source=fmt.element), self.axes, fmt.block)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            values *= convert(np.ascontiguousarray(scales).reshape(-1, 1), work, source=fmt.scale) * fmt.unit
-            if unit is not None:
-                values *= unit
-        return convert(scatter(values, self.shape, self.axes, fmt.block), dtype)
+        scales = convert(self.scales, work, source=fmt.scale) * work.type(fmt.unit)
+        found = rescaled(self.elements, fmt.element, self.axes, fmt.block, scales, None, unit, dtype)
+        return found if plain else convert(found, dtype)
 
     def __repr__(self) -> str:
         levels = "" if self.tensor_scale is None else f", tensor scale {self.tensor_scale!s}"
@@ -250,28 +239,118 @@ def scale_shape(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int,
     return *(n for a, n in enumerate(shape) if a not in axes), *(-(-shape[a] // b) for a, b in zip(axes, block))
 
 
+Slices = tuple[slice, ...]
+
+
+def pieces(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...], limit: int = 0,
+           inside: bool = False) -> list[tuple[Slices, Slices, tuple[int, ...]]]:
+    """Parts of an array, of about `limit` elements (0: as many as are cheap to gather): where each lies in it, where its scales lie in theirs, and the size
+    of its blocks, which are all alike: those at an edge may be smaller. Of whole blocks, or if `inside` of parts of
+    them."""
+    sizes = {a: max(1, min(b, shape[a])) for a, b in zip(axes, block)}
+    limit = limit or (CHUNK if axes in ((), (len(shape) - 1,)) else CHUNK // 8)
+    room, cuts = limit if inside else max(1, limit // math.prod(sizes.values())), []
+    for a in reversed(range(len(shape))):
+        unit, size = 1 if inside else sizes.get(a, 1), sizes.get(a, 1)
+        count = max(1, min(-(-shape[a] // unit), room))
+        room = max(1, room // count)
+        cuts.append(_cuts(shape[a], size, count * unit))
+    return [(tuple(slice(*cut[:2]) for cut in way), tuple(slice(*cut[2:4]) for cut in way),
+             tuple(way[a][4] for a in axes)) for way in itertools.product(*reversed(cuts))]
+
+
+def _cuts(length: int, size: int, step: int) -> list[tuple[int, int, int, int, int]]:
+    """0..length in steps of about `step`, blocks being `size`: start, stop, those of the blocks, and their size."""
+    if step < size:                                         # inside of blocks
+        return [(at, min(at + step, end), i, i + 1, min(at + step, end) - at) for i in range(-(-length // size))
+                for end in (min((i + 1) * size, length),) for at in range(i * size, end, step)]
+    step, whole = step // size * size, length // size * size
+    found = [(at, min(at + step, whole), at // size, min(at + step, whole) // size, size)
+             for at in range(0, whole, step)]
+    return found + [(whole, length, whole // size, whole // size + 1, length - whole)] * (whole < length)
+
+
 def gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
-    """x as contiguous (blocks, elements of a block), zeros beyond its edges."""
-    grid = scale_shape(x.shape, axes, block)
-    lead, k = grid[:x.ndim - len(axes)], len(axes)
+    """x, of whole blocks, as contiguous (blocks, elements of a block)."""
+    grid, lead = scale_shape(x.shape, axes, block), x.ndim - len(axes)
     moved = x.transpose(front(axes, x.ndim))
-    short = [(0, n * b - m) for n, b, m in zip(grid[len(lead):], block, moved.shape[len(lead):])]
-    if any(pad for _, pad in short):
-        moved = np.pad(moved, [(0, 0)] * len(lead) + short)
-    split = moved.reshape((*lead, *(size for pair in zip(grid[len(lead):], block) for size in pair)))
-    order = [*range(len(lead)), *range(len(lead), split.ndim, 2), *range(len(lead) + 1, split.ndim, 2)]
-    return np.ascontiguousarray(split.transpose(order) if k > 1 else split).reshape(math.prod(grid), math.prod(block))
+    split = moved.reshape((*grid[:lead], *(size for pair in zip(grid[lead:], block) for size in pair)))
+    order = [*range(lead), *range(lead, split.ndim, 2), *range(lead + 1, split.ndim, 2)]
+    return np.ascontiguousarray(split.transpose(order)).reshape(math.prod(grid), math.prod(block))
 
 
 def scatter(y: Array, shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
     """Back from (blocks, elements of a block) to an array of that shape."""
     grid, k = scale_shape(shape, axes, block), len(axes)
     lead = len(grid) - k
-    split = y.reshape((*grid, *block))
     order = [*range(lead), *(a for i in range(k) for a in (lead + i, lead + k + i))]
-    whole = split.transpose(order).reshape((*grid[:lead], *(n * b for n, b in zip(grid[lead:], block))))
-    edges: tuple[Any, ...] = (..., *(slice(shape[a]) for a in axes))
-    return whole[edges].transpose(back(axes, len(shape)))
+    whole = y.reshape((*grid, *block)).transpose(order).reshape((*grid[:lead], *(shape[a] for a in axes)))
+    return whole.transpose(back(axes, len(shape)))
+
+
+def rescaled(elements: Array, element: Format, axes: tuple[int, ...], block: tuple[int, ...], scales: Array,
+             zeros: Array | None, factor: Any, dtype: Any) -> Array:
+    """(element - zero) * scale, times `factor` if there is one, in the type of the scales, and that rounded to `dtype`;
+    scales and zeros as they lie in a BlockArray."""
+    work, target = scales.dtype, target_format(dtype)
+    out = np.empty(elements.shape, work if target.name == work.name else carriers(target)[0])
+    fast = engine_c.available() and element.bits <= 8 and work == np.float32 == out.dtype
+    table = np.arange(1 << element.bits, dtype=np.uint8)
+    values = convert(table, work, source=element) if element.bits <= 8 and not isinstance(element, Table) else None
+    if isinstance(element, Table):
+        values = np.array(element.values, work)
+    codes = arrays.any_codes(elements, element, "elements")
+    last = tuple(range(elements.ndim - len(axes), elements.ndim))
+
+    def work_on(part: tuple[Slices, Slices, tuple[int, ...]]) -> None:
+        where, at, size = part
+        given, scale, there = at_(codes, where), at_(scales, at), at_(out, where)
+        zero = None if zeros is None else at_(zeros, at).astype(work)
+        runs = axes == last and given.shape[len(given.shape) - len(axes) + 1:] == size[1:]
+        if fast and runs and values is not None and given.flags.c_contiguous and there.flags.c_contiguous:
+            engine_c.scaled(given, values, zero, np.ascontiguousarray(scale), 1.0 if factor is None else float(factor),
+                            there)
+            return
+        numbers = (values.take(given) if values is not None else convert(given, work, source=element))
+        split, flat = _split(numbers.shape, axes, size)
+        numbers = numbers.reshape(split)
+        with np.errstate(all="ignore"):
+            if zero is not None:
+                numbers -= zero.reshape(flat)
+            numbers *= scale.reshape(flat)
+            if factor is not None:
+                numbers *= work.type(factor)
+        numbers = numbers.reshape(given.shape)
+        there[...] = numbers if out.dtype == work else convert(numbers, target)
+
+    spread(work_on, pieces(elements.shape, axes, block, CHUNK // 4, inside=True))
+    return out
+
+
+def at_(x: Array, where: Slices) -> Array:
+    """x[where], an array also where x has no axes."""
+    index: Any = (*where, ...)
+    return x[index]
+
+
+def _split(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The shape of whole blocks, and that of their scales."""
+    split, flat = [], []
+    for a, n in enumerate(shape):
+        size = dict(zip(axes, block)).get(a, 0)
+        split += [n // size, size] if size else [n]
+        flat += [n // size, 1] if size else [n]
+    return split, flat
+
+
+def twos_complement_of(y: Array, bits: int) -> Array:
+    """Codes in sign and magnitude, of that many bits, as two's complement, in place."""
+    negative = y >> y.dtype.type(bits - 1)
+    y &= y.dtype.type((1 << bits - 1) - 1)
+    y ^= y.dtype.type(0) - negative
+    y += negative
+    y &= y.dtype.type((1 << bits) - 1)
+    return y
 
 
 def to_128x4(scales: Any) -> Array:
@@ -308,13 +387,17 @@ def from_128x4(scales: Any, rows: int, columns: int) -> Array:
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
-def floats(x: Any, source: Format) -> Array:
-    """x in float32 if that holds all numbers of its format, else in float64, wide integers rounded to odd."""
+def floats_type(source: Format) -> np.dtype:
+    """float32 if that holds all numbers of the format, else float64."""
     f32 = number_format("float32")
     fits = (source.emax <= f32.emax and source.emin - source.frac_bits >= f32.emin - 23 and source.frac_bits <= 23
             if isinstance(source, Float) else isinstance(source, Table) or source.bits <= 24)
-    wanted = np.dtype(np.float32 if fits else np.float64)
-    array = np.asarray(x)
+    return np.dtype(np.float32 if fits else np.float64)
+
+
+def floats(x: Any, source: Format) -> Array:
+    """x in that type, wide integers rounded to odd."""
+    wanted, array = floats_type(source), np.asarray(x)
     if array.dtype.newbyteorder("=") == wanted and source.name == wanted.name:
         return array.astype(wanted, copy=False)
     return convert(x, wanted, "ro", source=source)
@@ -341,6 +424,56 @@ def divided(x: Any, divisor: Any) -> Array:
         code += np.where((rest != 0) & np.isfinite(rest) & (code & 1 == 0), step, 0)
         q = np.ldexp(code.view(np.float64), np.maximum(top[1] - below[1], -1000))
         return np.where(np.isinf(divisor) & np.isfinite(x), np.copysign(0.0, x), q)
+
+
+def in_c(engine: str | None) -> bool:
+    return (engine or engines.default()) == "c"
+
+
+def amax_of(x: Array, engine: str | None) -> Array:
+    """The largest magnitude of each row of contiguous x, float32 or float64; a NaN is larger than all."""
+    if in_c(engine):
+        engine_c.amax(x, top := np.empty(len(x), x.dtype))
+        return top
+    code = x.view(f"u{x.dtype.itemsize}")
+    return (code & code.dtype.type((1 << 8 * x.dtype.itemsize - 1) - 1)).max(axis=1, initial=0).view(x.dtype)
+
+
+def over(x: Array, divisor: Array, target: Float, policy: Policy, words: Array | None, y: Array, engine: str | None,
+         counted: bool) -> Array:
+    """Fill y with the codes of x / divisor, one float64 divisor a row, rounded once; counts as of COUNTS. Raises
+    BadOperand where the policy refuses a number."""
+    if not in_c(engine):
+        return _rounded(divided(x, divisor[:, None]), target, policy, words, y, engine, counted)
+    counts, strict = np.zeros(len(COUNTS), np.int64), "error" in (policy.overflow, policy.nan)
+    how = conversion(number_format(x.dtype), target, policy)
+    engine_c.converts_over(how, x, divisor, words, y, counts if counted or strict else None)
+    if _refuses(policy, counts):
+        _rounded(divided(x, divisor[:, None]), target, policy, words, y, engine, counted)
+    return counts
+
+
+def _refuses(policy: Policy, counts: Array) -> bool:
+    *beyond, nan, _ = counts
+    return (policy.overflow == "error" and any(beyond)) or (policy.nan == "error" and bool(nan))
+
+
+def _rounded(x: Array, target: Float, policy: Policy, words: Array | None, y: Array, engine: str | None,
+             counted: bool) -> Array:
+    """Fill y with the codes of x, rounded once; counts."""
+    source, strict = number_format(x.dtype), "error" in (policy.overflow, policy.nan)
+    flat = np.ascontiguousarray(x).reshape(-1).view(source.code_dtype)
+    drawn = None if words is None else words.reshape(-1)
+    found, counts = run(conversion(source, target, policy), flat,
+                        lambda start, stop: None if drawn is None else drawn[start:stop], engine, counted or strict)
+    y[:] = found.reshape(x.shape)
+    if _refuses(policy, counts):
+        mode = "rz" if policy.rounding in STOCHASTIC else policy.rounding
+        try:
+            convert(x, target, mode, policy.overflow, policy.nan)
+        except BadOperand as error:
+            raise BadOperand(f"an element over its scale, by block and position in it: {error}") from None
+    return counts
 
 
 # --- modes ------------------------------------------------------------------------------------------------------------
@@ -459,156 +592,133 @@ class _Job:
             raise BadOperand("four_over_six chooses between scales that are not powers of two, for E2M1 elements, "
                              "rounded the same way each time, in mode exact or te")
 
-    @cached_property
-    def in_c(self) -> bool:
-        return (self.engine or engines.default()) == "c"
-
     @property
     def scale_max(self) -> float:
         number = decode(self.fmt.scale, self.fmt.scale.max_code)
         return self.given_scale_max or math.ldexp(number.sig, number.exp)
 
-    def run(self, x: Array, words: Array | None, two_level: bool,
+    def run(self, x: Array, given: Format, axes: tuple[int, ...], draw: Draw, two_level: bool,
             tensor_amax: float | None) -> tuple[Array, Array, np.float32 | None, Array]:
-        """Codes (blocks, elements) of the grid, scales, the tensor scale, and counts as of COUNTS."""
-        if self.mode != "exact" and x.dtype != np.float32:
-            raise BadOperand(f"x needs {x.dtype.name}, and mode {self.mode} computes in float32; convert it first")
-        size = max(1, CHUNK // max(1, x.shape[1]))
-        chunks = [slice(i, i + size) for i in range(0, len(x), size)]
-        tensor = amax = None
+        """Codes of the elements, codes of the scales, the tensor scale, and counts as of COUNTS and `lost`."""
+        if self.mode != "exact" and (wide := floats_type(given)) != np.float32:
+            raise BadOperand(f"x needs {wide.name}, and mode {self.mode} computes in float32; convert it first")
+        words = draw(0, x.size)
+        words = None if words is None else words.reshape(x.shape)
+        parts, tensor = pieces(x.shape, axes, self.fmt.block), None
         if two_level:
-            amax = np.empty(len(x), x.dtype)
-            spread(lambda chunk: self.amax(x[chunk], amax[chunk]), chunks)      # type: ignore[index]
-            top = tensor_amax if tensor_amax is not None else self.tensor_amax(x, amax)
+            top = tensor_amax
+            if top is None:
+                top = max(spread(lambda part: self.top(floats(x[part[0]], given)), parts), default=0.0)
             if not 0 <= top:
                 raise BadOperand(f"tensor_amax is {top}; it takes a magnitude, 0 or more")
             with np.errstate(all="ignore"):
                 tensor = _MODES[self.mode][0](self, top)
-        y = np.empty(x.shape, self.fmt.grid.code_dtype)
-        scales = from_codes(np.zeros(len(x), self.fmt.scale.code_dtype), self.fmt.scale)
+        y = np.empty(x.shape, self.fmt.element.code_dtype)
+        grid = scale_shape(x.shape, axes, self.fmt.block)
+        scales = np.empty([grid[front(axes, x.ndim).index(a)] for a in range(x.ndim)], self.fmt.scale.code_dtype)
 
-        def work(chunk: slice) -> Array:
-            top = self.amax(x[chunk], np.empty(len(x[chunk]), x.dtype)) if amax is None else amax[chunk]
+        def work(part: tuple[Slices, Slices, tuple[int, ...]]) -> Array:
+            where, at, size = part
+            values = gather(floats(x[where], given), axes, size)
+            drawn = None if words is None else gather(words[where], axes, size)
+            there = y[where]
+            straight = there.flags.c_contiguous and axes == (x.ndim - 1,)
+            codes = there.reshape(values.shape) if straight else np.empty(values.shape, y.dtype)
             with np.errstate(all="ignore"):
-                scales[chunk], counts = self.chunk(
-                    x[chunk], top, tensor, None if words is None else words[chunk], y[chunk])
+                found, counts = self.chunk(values, tensor, drawn, codes, size)
+            self.fmt.stored(codes)
+            if not straight:
+                y[where] = scatter(codes, there.shape, axes, size)
+            scales[at] = scatter(arrays.codes(found, self.fmt.scale, "scales")[:, None], scales[at].shape, axes,
+                                 (1,) * len(axes))
             return counts
 
-        counts = np.array(spread(work, chunks), np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+        counts = np.array(spread(work, parts), np.int64).reshape(-1, len(COUNTS) + 1).sum(axis=0)
         return y, scales, tensor and tensor.scale, counts
 
-    def amax(self, x: Array, top: Array) -> Array:
-        """Fill `top` with the largest magnitude of each block; a NaN is larger than all."""
-        if self.in_c:
-            engine_c.amax(x, top)
-        else:
-            code = x.view(f"u{x.dtype.itemsize}")
-            magnitudes = code & code.dtype.type((1 << 8 * x.dtype.itemsize - 1) - 1)
-            top[:] = magnitudes.max(axis=1, initial=0).view(x.dtype)
-        return top
+    def top(self, x: Array) -> float:
+        """The largest magnitude of all numbers; in mode exact of the finite ones."""
+        found = amax_of(np.ascontiguousarray(x).reshape(1, -1), self.engine)[0]
+        if np.isfinite(found) or (self.mode != "exact" and not np.isnan(found)):
+            return float(found)
+        seen = np.isfinite(x) if self.mode == "exact" else ~np.isnan(x)
+        return float(np.abs(x[seen]).max(initial=0))
 
-    def tensor_amax(self, x: Array, amax: Array) -> float:
-        """Of all numbers; in mode exact of the finite ones."""
-        rare = np.isnan(amax) if self.mode != "exact" else ~np.isfinite(amax)
-        if rare.any():
-            odd, amax = x[rare], np.where(rare, 0, amax)
-            amax[rare] = np.where(np.isnan(odd) if self.mode != "exact" else ~np.isfinite(odd), 0, np.abs(odd)).max(1)
-        return float(amax.max(initial=0))
-
-    def chunk(self, x: Array, amax: Array, tensor: _Tensor | None, words: Array | None,
-              y: Array) -> tuple[Array, Array]:
-        """Fill y with the codes of a few blocks: their scales and counts."""
-        bad = np.flatnonzero(np.isnan(amax))
+    def chunk(self, x: Array, tensor: _Tensor | None, words: Array | None, y: Array,
+              size: tuple[int, ...]) -> tuple[Array, Array]:
+        """Fill y with the codes of a few blocks of that size: their scales, counts, and numbers lost to NaN scales."""
+        amax = amax_of(x, self.engine)
+        bad, nans = np.flatnonzero(np.isnan(amax)), 0
         if bad.size:                                        # rare, so there may be copies
-            x, amax = x.copy(), amax.copy()
-            amax[bad] = 0 if self.nan == "block" else np.where(np.isnan(x[bad]), 0, np.abs(x[bad])).max(axis=1)
+            x, isnan = x.copy(), np.isnan(x[bad])
+            amax[bad] = 0 if self.nan == "block" else np.where(isnan, 0, np.abs(x[bad])).max(axis=1)
             x[bad] = 0 if self.nan == "block" else x[bad]
+            nans = int(isnan.sum()) if self.nan == "block" else 0
         make = _MODES[self.mode][1]
         scales, factor = make(self, amax, tensor, self.fmt.largest)
         if self.four_over_six:
             others, other = make(self, amax, tensor, 4.0)
-            worse = self.error(x, scales, factor, tensor) > self.error(x, others, other, tensor)
+            worse = self.error(x, scales, factor, tensor, y, size) > self.error(x, others, other, tensor, y, size)
             scales = np.where(worse, others.view(np.uint8), scales.view(np.uint8)).view(scales.dtype)
             factor = np.where(worse, other, factor)
         counts = self.elements(x, factor, words, y)
         if bad.size and self.nan == "block":
             scales[bad] = from_codes(np.array([self.fmt.scale.nan_code], self.fmt.scale.code_dtype), self.fmt.scale)
-        return scales, counts
+            counts[COUNTS.index("nan")] += nans
+        return scales, np.append(counts, x[bad].size - nans if self.nan == "block" else 0)
 
-    def error(self, x: Array, scales: Array, factor: Array, tensor: _Tensor | None) -> Array:
-        """What each block would lose: the sum of its errors in ascending order, in float64, or as TransformerEngine."""
-        te = self.mode == "te"
-        code = np.empty(x.shape, self.fmt.grid.code_dtype)
-        self.elements(x, factor, None, code)
-        y, scale = (convert(codes, "float32" if te else "float64", source=fmt) for codes, fmt in
-                    ((code, self.fmt.grid), (scales[:, None], self.fmt.scale)))
-        if tensor is None:
-            lost = y * scale - x
-        elif te:
-            lost = y * scale * np.float32(tensor.amax) / np.float32(6 * self.scale_max) - x
+    def error(self, x: Array, scales: Array, factor: Array, tensor: _Tensor | None, y: Array,
+              size: tuple[int, ...]) -> Array:
+        """What each block would lose: the sum of its errors in ascending order, in float64, or as TransformerEngine. y
+        is room for codes."""
+        te, squared, grid = self.mode == "te", self.four_over_six == "mse", self.fmt.grid
+        real = np.float32 if te else np.float64
+        self.elements(x, factor, None, y)
+        scale = convert(scales, real, source=self.fmt.scale)
+        if tensor is not None and not te:
+            scale *= float(tensor.scale)                    # 16 bits times 24: exact
+        rows = size[0] if te and self.fmt.block == (16, 16) else 1
+        lines, codes, scale = x.reshape(len(x) * rows, -1), y.reshape(len(x) * rows, -1), np.repeat(scale, rows)
+        factors = (tensor.amax, float(np.float32(6 * self.scale_max))) if te and tensor is not None else (1.0, 1.0)
+        if in_c(self.engine):
+            values = convert(np.arange(1 << grid.bits, dtype=np.uint8), real, source=grid)
+            lost = engine_c.errors(lines, codes, values, scale, squared, factors if te else None)
         else:
-            lost = y * scale * float(tensor.scale) - x
-        lost = np.abs(lost) if self.four_over_six == "mae" else lost * lost
-        if not te or self.fmt.block != (16, 16):
-            return np.add.accumulate(lost, axis=1)[:, -1]
-        rows = np.add.accumulate(lost.reshape(-1, 16, 16), axis=2)[:, :, -1]    # and the 16 rows' sums pair by pair
-        while rows.shape[1] > 1:
-            rows = rows[:, :rows.shape[1] // 2] + rows[:, rows.shape[1] // 2:]
-        return rows[:, 0]
+            decoded = convert(codes, real, source=grid) * scale[:, None]
+            if te and tensor is not None:
+                decoded = decoded * real(factors[0]) / real(factors[1])
+            each = decoded - lines
+            lost = np.add.accumulate(each * each if squared else np.abs(each), axis=1)[:, -1]
+        if rows == 1:
+            return lost
+        sums = np.zeros((len(x), 16), real)                 # the rows' sums are added pair by pair
+        sums[:, :rows] = lost.reshape(len(x), rows)
+        while sums.shape[1] > 1:
+            sums = sums[:, :sums.shape[1] // 2] + sums[:, sums.shape[1] // 2:]
+        return sums[:, 0]
 
     def elements(self, x: Array, factor: Array, words: Array | None, y: Array) -> Array:
         """Fill y with the codes of x divided by factor (exact) or multiplied in float32; counts."""
         if self.mode != "exact":
-            return self.rounded(x * factor[:, None], self.fmt.grid, self.policy, words, y)
+            return _rounded(x * factor[:, None], self.fmt.grid, self.policy, words, y, self.engine, self.counted)
         counts = self.over(x, factor, self.fmt.grid, self.policy, words, y)
         if self.counted and np.isinf(factor).any():
             counts[COUNTS.index("flushed")] += np.count_nonzero(x[np.isinf(factor)])
         return counts
 
     def over(self, x: Array, divisor: Array, target: Float, policy: Policy, words: Array | None, y: Array) -> Array:
-        """Fill y with the codes of x / divisor, one divisor a row, rounded once; counts."""
-        if not self.in_c:
-            return self.rounded(divided(x, divisor[:, None]), target, policy, words, y)
-        counts, refuses = np.zeros(len(COUNTS), np.int64), "error" in (policy.overflow, policy.nan)
-        engine_c.converts_over(conversion(number_format(x.dtype), target, policy), x, divisor, words, y,
-                               counts if self.counted or refuses else None)
-        if refuses and counts[:-1].any():
-            self.rounded(divided(x, divisor[:, None]), target, policy, words, y)
-        return counts
+        return over(x, divisor, target, policy, words, y, self.engine, self.counted)
 
-    def rounded(self, x: Array, target: Float, policy: Policy, words: Array | None, y: Array) -> Array:
-        """Fill y with the codes of x, rounded once; counts. Raises BadOperand where the policy refuses a number."""
-        source, refuses = number_format(x.dtype), "error" in (policy.overflow, policy.nan)
-        flat = np.ascontiguousarray(x).reshape(-1).view(source.code_dtype)
-        drawn = None if words is None else words.reshape(-1)
-        found, counts = run(conversion(source, target, policy), flat,
-                            lambda start, stop: None if drawn is None else drawn[start:stop], self.engine,
-                            self.counted or refuses)
-        y[:] = found.reshape(x.shape)
-        if refuses and counts[:-1].any():
-            mode = "rz" if policy.rounding in STOCHASTIC else policy.rounding
-            try:
-                convert(x, target, mode, policy.overflow, policy.nan)
-            except BadOperand as error:
-                raise BadOperand(f"an element over its scale, by block and position in it: {error}") from None
-        return counts
-
-    def report(self, found: Array, axes: tuple[int, ...], values: Array, scales: Array, counts: Array) -> Report:
-        """Counts of the elements of `found`: `values` before any NaN was taken out."""
-        count = dict(zip(COUNTS, map(int, counts)))
-        lost = 0
-        if self.nan == "block":
-            bad = np.isnan(values).any(axis=1)
-            there = gather(np.broadcast_to(True, found.shape), axes, self.fmt.block)[bad] if bad.any() else np.empty(0)
-            count["nan"] = int(np.isnan(values[bad]).sum())
-            lost = int(there.sum()) - count["nan"]
+    def report(self, elements: int, counts: Array) -> Report:
+        *known, lost = map(int, counts)
+        count = dict(zip(COUNTS, known))
         how = conversion(number_format("float64"), self.fmt.grid, self.policy)
         saturated = overflowed = 0
         for name, code in dict(zip(COUNTS, (*how.over, *how.infinity))).items():
             kind = decode(self.fmt.grid, code or 0).kind
             saturated += count[name] * (kind == "finite")
             overflowed += count[name] * (kind == "nan" or (kind == "inf" and not name.startswith("infinite")))
-        return Report(found.size, saturated, overflowed + lost, count["flushed"], count["nan"])
+        return Report(elements, saturated, overflowed + lost, count["flushed"], count["nan"])
 
 
 def _rows(*rows: tuple[str, str, tuple[int, ...], str, str, bool]) -> dict[str, BlockFormat]:

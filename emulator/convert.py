@@ -26,7 +26,7 @@ from .show import describe
 from .threads import spread
 
 __all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
-           "is_nan", "nearest", "policy_for", "random_words", "source_format", "target_format"]
+           "is_nan", "nearest", "policy_for", "random_words", "signed", "source_format", "target_format"]
 
 FLOAT32, FLOAT64 = Float("float32", 8, 23), Float("float64", 11, 52)
 CHUNK = 1 << 20                 # elements that one thread converts at a time
@@ -289,13 +289,10 @@ def _rounded(fmt: Any, target: Any, policy: Policy, code: np.ndarray, words: Any
     wide = replace(policy, overflow="saturate", nan="zero", ftz=False)
     y, events = _on_grid(fmt, bits, 0, wide, code, words, engine)
     count = dict(zip(COUNTS, map(int, events)))
-    found, top = y.view(f"i{y.itemsize}"), (2 << bits) - 1
-    negative = found >> bits + 1 & 1
-    found &= top
-    big = np.flatnonzero(found == top) if target.bits > bits else np.empty(0, int)
-    found[big] = 0
-    found ^= -negative
-    found += negative
+    top = y.dtype.type((2 << bits) - 1)
+    big = np.flatnonzero((y & top) == top) if target.bits > bits else np.empty(0, int)
+    y[big] = 0
+    found = signed(y, bits + 1)
     low, high = target.min, min(target.max, np.iinfo(found.dtype).max)
     beyond = int(np.count_nonzero((found < low) | (found > high))) if counted else 0
     found = _masked(np.clip(found, low, high, out=found), target)
@@ -305,6 +302,16 @@ def _rounded(fmt: Any, target: Any, policy: Policy, code: np.ndarray, words: Any
     if count["nan"] and policy.nan in ("max", "high_bit"):
         found[is_nan(fmt, code)] = target.max if policy.nan == "max" else 1 << target.bits - 1
     return found, beyond, count["flushed"], count["nan"]
+
+
+def signed(y: np.ndarray, bits: int) -> np.ndarray:
+    """The integers that codes in sign and magnitude, of 1 + `bits` bits, are, in place."""
+    found = y.view(f"i{y.itemsize}")
+    negative = found >> bits & 1
+    found &= (1 << bits) - 1
+    found ^= -negative
+    found += negative
+    return found
 
 
 def _on_grid(fmt: Float, bits: int, shift: int, policy: Policy, code: np.ndarray, words: Any,

@@ -181,6 +181,31 @@ def converts_over(how: Conversion, x: np.ndarray, divisors: np.ndarray, random: 
                                 f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
 
 
+def scaled(x: np.ndarray, values: np.ndarray, zeros: np.ndarray | None, scales: np.ndarray, factor: float,
+           y: np.ndarray) -> None:
+    """Fill float32 y with (values[x] - zero) * scale * factor; x are bytes, as many for each of the float32 scales and
+    zeros (or None)."""
+    module = _library()
+    view, size = module.ffi.from_buffer, x.size // max(1, scales.size)
+    module.lib.emu_scaled(x.size, size, view("uint8_t *", x), view("float *", values),
+                          module.ffi.NULL if zeros is None else view("float *", zeros), view("float *", scales), factor,
+                          view("float *", y))
+
+
+def errors(x: np.ndarray, y: np.ndarray, values: np.ndarray, scales: np.ndarray, squared: bool,
+           factors: tuple[float, float] | None = None) -> np.ndarray:
+    """What each block (blocks, size) of x loses as codes y with these float64 values and scales: emu_errors, or with
+    `factors` and all of float32 emu_errors_32."""
+    module, found = _library(), np.empty(len(x), scales.dtype)
+    view, kind = module.ffi.from_buffer, "double *" if factors is None else "float *"
+    operands = view("uint8_t *", y), view(kind, values), view(kind, scales)
+    if factors is None:
+        module.lib.emu_errors(x.dtype.itemsize, *x.shape, view(x), *operands, squared, view(kind, found))
+    else:
+        module.lib.emu_errors_32(*x.shape, view(kind, x), *operands, *factors, squared, view(kind, found))
+    return found
+
+
 def philox4x32(seed: int, start: int, words: np.ndarray) -> None:
     """Fill uint32 `words` with noise.words(seed, start, words.size)."""
     module = _library()

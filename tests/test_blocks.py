@@ -321,6 +321,56 @@ def test_torchao_operation_by_operation():
             assert q.scales[i, j] == scale and q.elements[i, 16 * j:16 * j + 16].astype(f).tolist() == want
 
 
+@pytest.mark.sanitize
+@pytest.mark.parametrize("options", [dict(), dict(overflow="propagate"), dict(rounding="rz"), dict(rounding="ru", rule="even"),
+                                     dict(tensor_amax=1e-40), dict(nan="zero", axis=0)], ids=str)
+@pytest.mark.parametrize("name", ["mxfp4", "mxfp8_e5m2", "mxint8", "nvfp4"])
+def test_engines_report_alike(name, options):
+    """Numbers beyond the scale, what underflows beside them, infinities and NaN; float32 and float64, whose ends too."""
+    x = adversarial(48)[::11]
+    x[5, 7], x[9, 3], x[11, 2:4] = np.nan, -np.inf, (np.inf, -np.nan)
+    wide = x.astype(np.float64) * np.exp2(np.linspace(-900, 890, len(x)).astype(int))[:, None]
+    for numbers in (x, wide, x.astype(ml_dtypes.bfloat16)):
+        (a, told), *others = (quantize(numbers, name, engine=engine, return_report=True, **options) for engine in ("numba", "c"))
+        for b, also in others:
+            assert also == told and (a.codes == b.codes).all() and a.scales.tobytes() == b.scales.tobytes()
+        assert (quantize(numbers, name, **options).codes == a.codes).all()      # counted or not
+        assert told.nan == 2 and told.elements == x.size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("name, options", [("mxfp8_e4m3", dict(block=7)), ("nvfp4", dict(axis=0)), ("mxint8", dict(axis=1, block=5)),
+                                           ("nvfp4", dict(block=(16, 16), axis=(0, 2))), ("mxfp8_e5m2", dict(two_level=True))])
+def test_dequantized_by_definition(name, options, dtype, monkeypatch):
+    """element * scale * tensor scale in float64, where it is exact, rounded once; also cut into many small pieces."""
+    x = adversarial(6)[:720].reshape(40, 3, 36) * np.float32(0.37)
+    x[3, 1, 2] = np.nan
+    q = quantize(x, name, **options)
+    scale = convert(q.scales, "float64", source=q.format.scale)
+    for axis, size in zip(q.axes, q.format.block):
+        scale = np.repeat(scale, size, axis).take(range(x.shape[axis]), axis)
+    want = convert(q.elements, "float64", source=q.format.element) * scale * q.format.unit
+    want = convert(want if q.tensor_scale is None else want * float(q.tensor_scale), dtype)
+    assert q.dequantize(dtype).tobytes() == want.tobytes()
+    whole = emulator.blocks.pieces
+    monkeypatch.setattr(emulator.blocks, "pieces", lambda shape, axes, block, limit=0, inside=False: whole(shape, axes, block, 50, inside))
+    assert q.dequantize(dtype).tobytes() == want.tobytes()
+    again = quantize(x, name, **options)
+    assert again.codes.tobytes() == q.codes.tobytes() and again.scales.tobytes() == q.scales.tobytes()
+
+
+def test_pieces_cover_an_array_once():
+    for shape, axes, block in (((7, 5, 9), (1,), (2,)), ((7, 5, 9), (0, 2), (3, 4)), ((11,), (0,), (32,)), ((), (), ()), ((3, 0), (1,), (4,))):
+        for inside in (False, True):
+            seen, scales = np.zeros(shape, int), np.zeros([-(-n // dict(zip(axes, block)).get(a, 1)) for a, n in enumerate(shape)], int)
+            for where, at, size in emulator.blocks.pieces(shape, axes, block, 12, inside):
+                seen[where] += 1
+                scales[at] += 1
+                part = seen[(*where, ...)].shape
+                assert all(part[a] % n == 0 and part[a] // n == scales[(*at, ...)].shape[a] for a, n in zip(axes, size))
+            assert (seen == 1).all() and (scales > 0).all() and (inside or (scales == 1).all())
+
+
 @pytest.mark.parametrize("name", [name for name in MX if name != "mxint8"])
 def test_microxcaling_but_below_powers_of_two(name):
     """Its log2 in float32 takes what lies just below 2**k for 2**k: the scale of such a block is twice ours."""

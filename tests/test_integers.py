@@ -7,11 +7,12 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from emulator import FORMATS, BadOperand, Table, UnknownFormat, convert, quantize
+from emulator import FORMATS, BadOperand, Table, UnknownFormat, convert, integers, quantize
 from emulator.integers import (
     INTEGERS,
     ScaledFormat,
     clipping,
+    exact_sums,
     fixed_point,
     from_twos_complement,
     hadamard,
@@ -125,6 +126,44 @@ def test_corners():
     assert quantize([1.0, 2], "int8", scale=[0.5, 0.25], group=1).elements.tolist() == [2, 8]
 
 
+@pytest.mark.parametrize("how", [{}, {"channel": 1}, {"group": 5}, {"group": 3, "axis": 0}], ids=str)
+@pytest.mark.parametrize("name", [*INTEGERS, "int8 full"])
+def test_engines_types_and_pieces_alike(name, how, monkeypatch):
+    """float32, float64 and bfloat16, with infinities and NaN; reported alike; also cut into many small pieces."""
+    name, *rule = name.split()
+    options = dict(how, nan="zero", return_report=True, **{"rule": each for each in rule})
+    x = X.copy()
+    x[1, 3], x[2, 4], x[5, 19] = np.nan, -np.inf, np.inf
+    q, told = quantize(x, name, **options)
+    back = q.dequantize("f64")
+    assert told.nan == 1 and told.flushed <= ((back == 0) & (x != 0)).sum()
+    assert (back[2, 4], back[5, 19]) == (back.min(axis=None), back.max()) or how or name.startswith(("u", "q", "nf4"))
+    assert (q.dequantize() == back.astype(np.float32)).all()
+    for engine in ("numba", "exact"):
+        again, also = quantize(x, name, engine=engine, **options)
+        assert (again.codes == q.codes).all() and also == told and (again.scales == q.scales).all()
+    assert (quantize(x.astype(np.float64), name, **options)[0].codes == q.codes).all()
+    whole = integers.pieces
+    monkeypatch.setattr(integers, "pieces", lambda shape, axes, block, limit=0, inside=False: whole(shape, axes, block, 7, inside))
+    again, also = quantize(x, name, **options)
+    assert (again.codes == q.codes).all() and also == told and (again.scales == q.scales).all()
+
+
+def test_infinities_of_elements_made_by_a_rule():
+    x = np.array([np.inf, -np.inf, 1, -1, 0.1], np.float32)
+    assert quantize(x, "twn").elements.tolist() == [1, -1, 1, -1, 0]
+    assert quantize(x, "binary").dequantize().tolist()[:2] == [np.float32(0.42), np.float32(-0.42)]
+
+
+def test_exact_sums():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((40, 300)) * np.exp2(rng.integers(-300, 300, (40, 300)) * (np.arange(40) % 3 > 0)[:, None])
+    x[3], x[4, :5] = 0, (1e308, -1e308, 1e308, -1e308, 5e-324)
+    narrow = np.ldexp(x[::3], -np.frexp(x[::3])[1] // 4).astype(np.float32)
+    for given in (x, narrow, x[:, :1], x[:, :0], np.concatenate([x, -x[:, ::-1], x[:, :1]], 1)):
+        assert exact_sums(given).tolist() == [math.fsum(row) for row in given.tolist()]
+
+
 @pytest.mark.parametrize("call, sentence", [
     (lambda: quantize([[1, np.nan]], "int8"), r"x\[0, 1\] is nan, and int8 has none; choose nan='zero'"),
     (lambda: quantize(X, "int8", nan="max"), "nan is 'max'; integers and tables have none: error or zero"),
@@ -135,6 +174,8 @@ def test_corners():
     (lambda: quantize(X, "int8", group=0), "group is 0; it takes 1 or more"),
     (lambda: quantize(X, "int8", scale=0.0), "scale holds a number that is not positive and finite"),
     (lambda: quantize(X, "int8", channel=0, scale=[1, 2]), r"scale has shape \(2,\); it must broadcast to \(6, 1\)"),
+    (lambda: quantize(X, "nf4", rounding="rz"), "rounding is rz; a table takes the nearest of its numbers, rne"),
+    (lambda: quantize(X, "int8", zero_point=0.5), "zero_point holds what is no integer of 32 bits"),
     (lambda: hadamard(np.zeros(6)), "axis -1 has length 6; a Hadamard rotation takes a power of two"),
     (lambda: lloyd_max([1, 1, 2], 3), "3 levels take that many different finite numbers"),
     (lambda: twos_complement([128], 8), r"x holds what is no integer of 8 bits, -128..127"),
