@@ -244,9 +244,9 @@ Slices = tuple[slice, ...]
 
 def pieces(shape: tuple[int, ...], axes: tuple[int, ...], block: tuple[int, ...], limit: int = 0,
            inside: bool = False) -> list[tuple[Slices, Slices, tuple[int, ...]]]:
-    """Parts of an array, of about `limit` elements (0: as many as are cheap to gather): where each lies in it, where its scales lie in theirs, and the size
-    of its blocks, which are all alike: those at an edge may be smaller. Of whole blocks, or if `inside` of parts of
-    them."""
+    """Parts of an array, of about `limit` elements, 0: as many as are cheap to gather. Where each lies in it, where its
+    scales lie in theirs, and the size of its blocks, which are all alike: those at an edge may be smaller. Of whole
+    blocks, or if `inside` of parts of them."""
     sizes = {a: max(1, min(b, shape[a])) for a, b in zip(axes, block)}
     limit = limit or (CHUNK if axes in ((), (len(shape) - 1,)) else CHUNK // 8)
     room, cuts = limit if inside else max(1, limit // math.prod(sizes.values())), []

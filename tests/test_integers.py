@@ -131,7 +131,7 @@ def test_corners():
 def test_engines_types_and_pieces_alike(name, how, monkeypatch):
     """float32, float64 and bfloat16, with infinities and NaN; reported alike; also cut into many small pieces."""
     name, *rule = name.split()
-    options = dict(how, nan="zero", return_report=True, **{"rule": each for each in rule})
+    options = dict(how, nan="zero", return_report=True, rule=rule[0] if rule else None)
     x = X.copy()
     x[1, 3], x[2, 4], x[5, 19] = np.nan, -np.inf, np.inf
     q, told = quantize(x, name, **options)
