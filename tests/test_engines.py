@@ -13,7 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from emulator import cases, engine_c
-from emulator.engine_numba import lanes
+from emulator.engine_numba import fmas, lanes
 from emulator.engines import ENGINES
 from emulator.errors import EngineUnavailable
 from emulator.formats import FORMATS, Float, Integer
@@ -400,3 +400,39 @@ def test_the_fast_road_of_numba_refuses_what_it_cannot_do():
             check(row, operands, run("numba", row, operands), run("exact", row, operands))
         else:
             refused(half, change, value)
+
+
+@pytest.mark.parametrize("row", [find("sm_80", "mma.m8n8k4.f64.f64.f64.f64"), find("sm_80", "fma.rn.f32")], ids=str)
+def test_the_fast_road_of_numba_for_chains(row):
+    """Ties, tails, exact and inexact products, what cancels them, zeros; against the specification."""
+    tile = replace(row, m=12, n=20, k=4)
+    rng, host = np.random.default_rng(6), np.float32 if row.d == FORMATS["float32"] else np.float64
+
+    def numbers(*shape):
+        """With exponents within 4, and all but some leading bits zero."""
+        x = rng.uniform(1, 2, shape) * 2.0 ** rng.integers(-2, 3, shape) * rng.choice([-1.0, 1.0], shape)
+        return (x.view(np.int64) & np.int64(-1) << rng.choice([0, 0, 26, 29, 29, 40, 51], shape)).view(np.float64)
+    for tail in (1.0, 0.0, -0.0, 2.0**-45):                         # of the products of k = 1, 2, 3
+        a, b = (numbers(6, size, 4).astype(host) for size in (12, 20))
+        a[:, :, 1:] *= host(tail)
+        a[1] *= 0                                               # and C with it: which zero comes out?
+        c = (a[:, :, None, 0] * b[:, None, :, 0]) * rng.choice([-1.0, -1.0, 1.0, -0.5, 2.0, 4.0, 0.0, -0.0], (6, 12, 20))
+        c[::2] += 2.0 ** -rng.integers(22, 54, (3, 12, 20)).astype(np.float64)
+        c[-1] = 2.0**-800 if host == np.float64 else 2.0**-149
+        operands = Operands(*(x.astype(host).view(row.d.code_dtype) for x in (a, b, c)))
+        d = np.empty_like(operands.c)
+        assert fmas.dots(tile, *operands[:3], d, 2)
+        check(tile, operands, d, run("exact", tile, operands))
+
+
+def test_the_fast_road_of_numba_for_chains_refuses_what_it_cannot_do():
+    double, single = (replace(find("sm_80", name), m=1, n=16, k=4)
+                      for name in ("mma.m8n8k4.f64.f64.f64.f64", "fma.rn.f32"))
+    for row, a, b, c in ((double, 2.0**401, 1, 1), (double, 1, 2.0**-401, 1), (double, 1, 1, 2.0**901), (double, 1, np.inf, 0),
+                         (double, 1, 1, np.nan), (double, 5e-324, 0, 0), (single, 3e38, 2, 1), (single, np.inf, 2, 1),
+                         (replace(double, rnd="rz"), 1, 1, 1)):
+        operands = Operands(*(np.full(shape, x, f"f{row.d.bits // 8}").view(row.d.code_dtype)
+                              for x, shape in ((a, (1, 1, 4)), (b, (1, 16, 4)), (c, (1, 1, 16)))))
+        d = np.full(operands.c.shape, 0xA5, row.d.code_dtype)
+        assert not fmas.dots(row, *operands[:3], d, 1) and (d == 0xA5).all()
+        check(row, operands, run("numba", row, operands), run("exact", row, operands))

@@ -1,11 +1,11 @@
 """The Numba engine: `exact.dot` over arrays, in double precision and proven exact.
 
-Ordinary numbers in fused sums take a faster road, `lanes`. All else is done here.
+Ordinary numbers take a faster road: in fused sums `lanes`, in IEEE chains `fmas`. All else is done here.
 
 It shares no step with the other engines. A code becomes a double through a table that `exact.decode` filled. The
 exponent a number claims in the alignment is a double as well, the power of two itself: so a product's claim is a
 product, the alignment a maximum and one division, infinities and NaN take care of themselves, and no field is taken
-apart. The IEEE chains are the exception: a double cannot check a double, so they run on integers, two limbs of 64 bits.
+apart. The IEEE chains are the exception: they run on integers, two limbs of 64 bits.
 
 WHY EACH STEP OF A FUSED SUM IS EXACT. Let F = adder.frac, and E the exponent the sum is aligned to. `_refusal` holds
 every row to the bounds (1) to (3) before anything is computed.
@@ -40,7 +40,7 @@ from ..formats import FORMATS, Float, Integer
 from ..instructions import Instruction
 from ..rounding import MODES
 from ..threads import spread
-from . import lanes
+from . import fmas, lanes
 
 __all__ = ["METHODS", "dots"]
 
@@ -489,8 +489,8 @@ def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: 
         return
     if why := _refusal(ins):
         raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
-    if not d.size or lanes.dots(ins, a, b, c, scale_a, scale_b, d,
-                                             _threads(len(a) * a.shape[1], d.size * a.shape[2])):
+    threads = _threads(len(a) * a.shape[1], d.size * a.shape[2])
+    if not d.size or lanes.dots(ins, a, b, c, scale_a, scale_b, d, threads) or fmas.dots(ins, a, b, c, d, threads):
         return
 
     def down(codes: Array) -> Array:
