@@ -175,6 +175,13 @@ void emu_errors(int bytes, int64_t blocks, int64_t size, const void *x, const ui
 void emu_errors_32(int64_t blocks, int64_t size, const float *x, const uint8_t *y, const float *values, const float *scales,
                    float factor, float divisor, int squared, float *errors);
 
+/* totals[p] += terms[i * places + p] for i = 0 to steps - 1, each sum rounded by `to`, a conversion from binary64, and back by
+ * `back`, from that format. totals: numbers of the format, to begin with and at the end; codes: those of the end, untouched
+ * if there are no steps. lost: NULL, or Kahan's correction, as long as totals; then each step is four operations. random: a
+ * word for each operation and place, or NULL. Formats have so few bits and exponents that binary64 keeps two sums apart. */
+int emu_accumulate(const emu_conversion *to, const emu_conversion *back, int64_t steps, int64_t places, const double *terms,
+                   const uint32_t *random, double *totals, double *lost, void *codes, int64_t *counts);
+
 /* words[i] = word (start + i) of the stream of Philox4x32-10 (Salmon et al. 2011, doi 10.1145/2063384.2063405) with that
  * key: word w is output w % 4 for the 128-bit counter w / 4. */
 void emu_philox4x32(uint64_t key, uint64_t start, int64_t n, uint32_t *words);

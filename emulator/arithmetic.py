@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import exact, noise
+from . import engine_c, engines, exact, noise
 from .arrays import any_codes, from_codes
-from .convert import FLOAT64, Draw, convert_codes, is_nan, policy_for, random_words, source_format, target_format
+from .convert import CHUNK, FLOAT64, Draw, convert_codes, is_nan, policy_for, random_words, source_format, target_format
 from .errors import BadOperand
 from .exact import Number, decode
 from .formats import Float
-from .record import Conversion, conversion
+from .record import COUNTS, Conversion, conversion
 from .rounding import Policy
 
 __all__ = ["ORDERS", "add", "div", "dot", "equal", "fma", "less", "less_equal", "maximum", "maximum_number", "minimum",
@@ -450,18 +450,42 @@ def _accumulate(read: list[_Codes], target: Float, order: str, axis: int, roundi
             drawn, step = drawn + codes.size, last._replace(draw=lambda start, stop: words[start:stop])
         return step(fmt, codes) if name == "convert" else _operate(name, step, *operands)
 
+    def add_up(start: np.ndarray, terms: Callable[[slice], np.ndarray], kahan: bool) -> np.ndarray | None:
+        """C's sum of codes `start` and the terms, doubles (steps, places) each; None where it would refuse a number."""
+        total = np.ascontiguousarray(_double(target, start)).reshape(-1)
+        lost, codes = np.zeros(total.size) if kahan else None, np.ascontiguousarray(start).reshape(-1).copy()
+        each, counts = max(1, CHUNK // 8 // max(1, total.size)), np.zeros(len(COUNTS), np.int64)
+        drawing, unread = 4 if kahan else 1, np.uint32(32 - last.policy.random_bits & 31)
+        for i in range(1, length, each):
+            part = np.ascontiguousarray(terms(slice(i, min(i + each, length)))).reshape(-1, total.size)
+            words, at = None, drawn + (i - 1) * total.size * drawing
+            if seed is not None:
+                words = noise.words(seed, at, part.size * drawing) >> unread
+            engine_c.accumulate(to_target, _to_double(target), part, words, total, lost, codes, counts)
+        refused = [code is None for code in (*to_target.over, *to_target.infinity, to_target.nan[0])]
+        return None if counts[:5][refused].any() else codes.reshape(start.shape)
+
+    to_target = conversion(FLOAT64, target, last.policy)
+    in_c = ((last.engine or engines.default()) == "c" and last.bits <= 53 and length > 1
+            and all(map(_narrow, [target, *(fmt for fmt, _ in terms)])))
     if order == "exact" or not length:
         result = last.settle(_exact_sums(terms, last.policy.rounding), tuple(places))
     elif order == "fma":
         (x_format, x), (y_format, y) = terms
-        result = op("mul", (x_format, x[0]), (y_format, y[0]))
-        for i in range(1, length):
+        first = op("mul", (x_format, x[0]), (y_format, y[0]))
+        found = add_up(first, lambda i: _double(x_format, x[i]) * _double(y_format, y[i]), False) if in_c else None
+        result = first if found is None else found
+        for i in range(1, length) if found is None else ():
             result = op("fma", (x_format, x[i]), (y_format, y[i]), (target, result))
     else:
         start = op("mul", *terms) if len(terms) > 1 else terms[0][1]
         if len(terms) == 1 and terms[0][0] != target:
             start = op("convert", *terms)
-        result = ORDERS[order](lambda name, *codes: op(name, *((target, code) for code in codes)), start)
+        found = None
+        if in_c and order != "pairwise":
+            found = add_up(start[0], lambda i: _double(target, start[i]), order == "kahan")
+        result = found if found is not None else ORDERS[order](
+            lambda name, *codes: op(name, *((target, code) for code in codes)), start)
     return from_codes(result, target)
 
 

@@ -274,6 +274,11 @@ def gather(x: Array, axes: tuple[int, ...], block: tuple[int, ...]) -> Array:
     """x, of whole blocks, as contiguous (blocks, elements of a block)."""
     grid, lead = scale_shape(x.shape, axes, block), x.ndim - len(axes)
     moved = x.transpose(front(axes, x.ndim))
+    if len(axes) == 1 and axes[0] != x.ndim - 1 and block[0] > 64:      # by tiles that fit the cache
+        moved, cut = np.empty(moved.shape, x.dtype), (slice(None),) * axes[0]
+        for i in range(0, moved.shape[-1], 64):
+            tile = np.ascontiguousarray(x[(*cut, slice(i, i + 64))])
+            moved[..., i:i + 64] = tile.transpose(front(axes, x.ndim))
     split = moved.reshape((*grid[:lead], *(size for pair in zip(grid[lead:], block) for size in pair)))
     order = [*range(lead), *range(lead, split.ndim, 2), *range(lead + 1, split.ndim, 2)]
     return np.ascontiguousarray(split.transpose(order)).reshape(math.prod(grid), math.prod(block))

@@ -206,6 +206,20 @@ def errors(x: np.ndarray, y: np.ndarray, values: np.ndarray, scales: np.ndarray,
     return found
 
 
+def accumulate(to: Conversion, back: Conversion, terms: np.ndarray, random: np.ndarray | None, totals: np.ndarray,
+               lost: np.ndarray | None, codes: np.ndarray, counts: np.ndarray) -> None:
+    """Add float64 terms (steps, places) to totals and fill codes: emu_accumulate."""
+    module = _library()
+    view, null = module.ffi.from_buffer, module.ffi.NULL
+    status = module.lib.emu_accumulate(
+        _conversion(to), _conversion(back), *terms.shape, view("double *", terms),
+        null if random is None else view("uint32_t *", random), view("double *", totals),
+        null if lost is None else view("double *", lost), view(codes), view("int64_t *", counts))
+    if status:
+        raise EngineUnavailable(f"the C engine cannot add in {to.target}: "
+                                f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
+
+
 def philox4x32(seed: int, start: int, words: np.ndarray) -> None:
     """Fill uint32 `words` with noise.words(seed, start, words.size)."""
     module = _library()

@@ -1,7 +1,9 @@
 """Arithmetic: against the definitions of the operations and modes, numpy, ml_dtypes, and the integers of exact."""
 
+import functools
 import itertools
 import math
+import time
 from fractions import Fraction
 
 import ml_dtypes
@@ -14,6 +16,7 @@ from test_rounding import DIRECTED, by_definition, magnitudes
 
 from emulator import BadOperand, Float, arithmetic, convert, number_format
 from emulator.exact import decode
+from emulator.formats import FORMATS
 from emulator.rounding import MODES, STOCHASTIC
 
 BINARY = ("add", "sub", "mul", "div")
@@ -309,6 +312,32 @@ def test_exact_sums_of_wide_numbers_and_specials():
     for order in (*arithmetic.ORDERS, "fma", "exact"):
         assert arithmetic.dot(inf[:, :0], inf[:, :0], order=order).tolist() == [0, 0, 0, 0]
         assert arithmetic.dot(inf, inf, order=order, axis=0).shape == (2,)
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("order", ["sequential", "kahan", "fma"])
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float8_e4m3fn", "float8_e5m2fnuz", "float6_e2m3fn"])
+def test_chains_of_c_are_those_of_single_operations(name, order, monkeypatch):
+    """Every mode, saturation, specials, and the words of a seed; also cut into pieces of a few steps."""
+    fmt, rng = FORMATS[name], np.random.default_rng(4)
+    x = rng.integers(0, 1 << fmt.bits, (2, 3, 40), np.uint64).astype(fmt.code_dtype)
+    x[0, 0] &= fmt.code_dtype.type(fmt.magnitude >> 1 | fmt.sign)               # nothing special in this row
+    for mode, overflow in zip(MODES, itertools.cycle(("saturate", "infinity", "ieee"))):
+        seed = dict(seed=9, random_bits=12) if mode in STOCHASTIC else {}
+        how = dict(source=fmt, to="e5m2" if mode == "rz" else fmt, order=order, rounding=mode, overflow=overflow, nan="zero", **seed)
+        function = functools.partial(arithmetic.dot, x[1]) if order == "fma" else arithmetic.sum
+        want = function(x[0], engine="numba", **how)
+        assert function(x[0], engine="c", **how).tobytes() == want.tobytes(), mode
+        with monkeypatch.context() as patch:
+            patch.setattr(arithmetic, "CHUNK", 56)
+            assert function(x[0], engine="c", **how).tobytes() == want.tobytes(), mode
+
+
+def test_a_long_row_is_added_up_in_no_time_and_refuses_as_before():
+    start, x = time.perf_counter(), np.ones(1 << 18, ml_dtypes.bfloat16)
+    assert float(arithmetic.sum(x)) == 256 and time.perf_counter() - start < 3      # one by one it takes a minute
+    with pytest.raises(BadOperand, match="the result of add: x is 0x407e000000000000 480.0: .* overflows float8_e4m3fn"):
+        arithmetic.sum(np.full(40, 240, ml_dtypes.float8_e4m3fn), overflow="error")
 
 
 def test_stochastic_sums_do_not_stagnate_and_repeat():
