@@ -227,6 +227,30 @@ static void NAME(flush)(const lanes *p, int n, LANE *lane, int64_t counts[EMU_CO
     counts[EMU_COUNT_FLUSHED] += p->bare ? 0 : (int64_t)flushed;
 }
 
+/* To nearest even where the target's exponents are the lane's own (bfloat16 and tfloat32 from binary32): on the code as it
+ * is, sign and all. Half the last place, less one, and the parity are added; a carry out of the fraction is the next
+ * exponent, and beyond the last one an infinity. False, with rubbish in y, if some lane & watch is not calm. */
+static bool NAME(cut)(const lanes *p, int n, const NAME(unaligned) *lane, unsigned char *y)
+{
+    const int cut = p->cut, pad = p->low_pad;
+    const LANE watch = (LANE)p->watch, half = ((LANE)1 << (cut - 1)) - 1;
+    LANE worst = 0;
+#define EACH(TYPE)                                                                                                        \
+    for (int i = 0; i < n; i++) {                                                                                         \
+        LANE x = lane[i], seen = x & watch;                                                                               \
+        TYPE code = (TYPE)((x + half + (x >> cut & 1)) >> cut << pad);                                                    \
+        memcpy(y + (size_t)i * sizeof code, &code, sizeof code);                                                          \
+        worst = MAX(worst, seen);                                                                                         \
+    }                                                                                                                     \
+    break
+    switch (p->to_bytes) {
+    case 2: EACH(uint16_t);
+    default: EACH(uint32_t);
+    }
+#undef EACH
+    return worst < (LANE)p->calm;
+}
+
 #ifdef CONVERT_IN_FLOAT
 /* Round to nearest even by one addition of the processor, straight to the target's bytes; false, with rubbish in y, if the
  * block holds what is out of the ordinary. Why it is exact: let t be the exponent of x, at least the target's first and at
@@ -294,6 +318,8 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
     }
     if (p->least)
         NAME(flush)(p, n, room, counts);
+    if (p->same_exponents && !count && NAME(cut)(p, n, lane, y))
+        return;
 #ifdef CONVERT_IN_FLOAT
     if (p->nearest && NAME(nearest)(p, n, lane, y, count, counts))
         return;

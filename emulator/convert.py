@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ PROFILES: dict[str, _Rows] = {
 }
 
 
+@lru_cache(1024)
 def policy_for(to: Any, profile: str | None = None, source: Any = None, **choices: Any) -> Policy:
     """The Policy of a conversion to format `to`: the choices given, over the profile's, over the format's defaults.
     source: the format that it is from, which matters to profile cuda and integers.
@@ -188,8 +190,10 @@ def convert_codes(how: Conversion, codes: np.ndarray, draw: Draw, engine: str | 
     draw: random words by position. Raises BadOperand for the first element that the policy refuses.
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
-    y, counts = run(how, flat, draw, engine, counted or _refuses(how))
-    _refuse(how, counts, flat, codes.shape, draw, engine)
+    refuses = None in (*how.over, *how.infinity, how.nan[0])
+    y, counts = run(how, flat, draw, engine, counted or refuses)
+    if refuses:
+        _refuse(how, counts, flat, codes.shape, draw, engine)
     return y.reshape(codes.shape), counts
 
 
@@ -433,15 +437,15 @@ def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
     """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
     name = _known(engine)
     y = np.empty(x.shape, how.target.code_dtype)
-    chunks = _chunks(x.size)
+    chunks = _chunks(x.size) or [slice(0, 0)]
 
     def work(chunk: slice) -> np.ndarray:
         counts = np.zeros(len(COUNTS), np.int64)
         _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
         return counts
 
-    parts = [work(chunk) for chunk in chunks] if name == "exact" else spread(work, chunks)
-    return y, np.array(parts, np.int64).reshape(-1, len(COUNTS)).sum(axis=0)
+    alone = name == "exact" or len(chunks) == 1
+    return y, sum([work(chunk) for chunk in chunks] if alone else spread(work, chunks))
 
 
 def _chunks(size: int, each: int = CHUNK) -> list[slice]:
@@ -451,10 +455,6 @@ def _chunks(size: int, each: int = CHUNK) -> list[slice]:
 def _outcomes(how: Conversion) -> dict[str, int | None]:
     """By counter, the code of its elements, None if refused; the flushed ones are as they are."""
     return dict(zip(COUNTS, (*how.over, *how.infinity, how.nan[0])))
-
-
-def _refuses(how: Conversion) -> bool:
-    return None in _outcomes(how).values()
 
 
 def _refuse(how: Conversion, counts: np.ndarray, code: np.ndarray, shape: tuple[int, ...], draw: Draw,

@@ -66,6 +66,9 @@ class Float:
     def __str__(self) -> str:
         return self.name
 
+    def __hash__(self) -> int:          # the keys of many a cache, so it should cost nothing; equal formats have one name
+        return hash(self.name)
+
     @cached_property
     def bits(self) -> int:
         """Width of the container in bits."""
@@ -248,6 +251,11 @@ def number_format(which: str | Format | np.dtype | type) -> Format:
     """
     if isinstance(which, Format):
         return which
+    return (_known if isinstance(which, (str, np.dtype, type)) else _known.__wrapped__)(which)
+
+
+@cache
+def _known(which: str | np.dtype | type) -> Format:
     name: str = which if isinstance(which, str) else getattr(which, "name", None) or str(getattr(which, "__name__", ""))
     row = FORMATS.get(name) or FORMATS.get(ALIASES.get(name.lower(), name.lower()))
     if row is None:
