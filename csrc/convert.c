@@ -225,9 +225,10 @@ static bool in_lanes(lanes *p, const conversion *c, int bits, bool integers, boo
     p->last = c->to.emax + bias + 1;
     p->nearest = how->rounding == EMU_ROUND_RNE && to->frac_bits >= 1 && p->cut >= 1 && c->to.bytes <= 4
                  && p->first >= to->frac_bits + 2 && p->last + p->cut < 2 * bias;
-    p->same_exponents = how->rounding == EMU_ROUND_RNE && p->cut >= 1 && to->is_signed && to->bits == bits - p->cut + to->low_pad
-                        && p->first == 1 && p->last == 2 * bias + 1 && to->specials == EMU_SPECIALS_IEEE
-                        && (to->bits == 16 || to->bits == 32);
+    bool exponents = p->first == 1 && p->last == 2 * bias + 1 && to->specials == EMU_SPECIALS_IEEE && to->is_signed
+                     && to->bits == bits - p->cut + to->low_pad;
+    p->same = exponents && !p->cut && !p->least;
+    p->same_exponents = exponents && p->cut && how->rounding == EMU_ROUND_RNE && (to->bits == 16 || to->bits == 32);
     memcpy(p->nan, how->nan, sizeof p->nan);
     memcpy(p->infinity, how->infinity, sizeof p->infinity);
     memcpy(p->over, how->over, sizeof p->over);

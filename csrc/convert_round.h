@@ -28,14 +28,16 @@ typedef LANE __attribute__((may_alias, aligned(1))) NAME(unaligned);
 typedef LANE NAME(unaligned);
 #endif
 
-/* x: codes of the source. lane: the same numbers as binary32 or binary64, exactly. */
+/* x: codes of the source. lane: the same numbers as binary32 or binary64, exactly. Returns the largest lane & watch. */
 #define EACH(TYPE, EXPRESSION)                                                                                            \
     for (int i = 0; i < n; i++) {                                                                                         \
         TYPE code;                                                                                                        \
         memcpy(&code, x + (size_t)i * sizeof code, sizeof code);                                                          \
-        lane[i] = EXPRESSION;                                                                                             \
+        LANE made = EXPRESSION, seen = made & watch;                                                                      \
+        lane[i] = made;                                                                                                   \
+        worst = MAX(worst, seen);                                                                                         \
     }                                                                                                                     \
-    return
+    return worst
 
 static inline LANE NAME(rebiased)(const lanes *p, LANE code)
 {
@@ -51,9 +53,10 @@ static inline LANE NAME(rebiased)(const lanes *p, LANE code)
     return sign | (magnitude >= (LANE)p->from_inf << p->up ? magnitude | infinity : finite);
 }
 
-static void NAME(load)(const lanes *p, int n, const unsigned char *x, LANE *lane)
+static LANE NAME(load)(const lanes *p, int n, const unsigned char *x, NAME(unaligned) *restrict lane)
 {
-    const LANE mask = (LANE)p->from_mask;
+    const LANE mask = (LANE)p->from_mask, watch = (LANE)p->watch;
+    LANE worst = 0;
     switch (p->load) {
     case LOAD_AS_IT_IS: case LOAD_MASKED: EACH(LANE, code & mask);
     case LOAD_SHIFT: EACH(uint16_t, (LANE)code << p->up);
@@ -312,6 +315,8 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
 {
     LANE room[CONVERT_BLOCK], draw[CONVERT_BLOCK], magnitude[CONVERT_BLOCK], worst = 0;
     const NAME(unaligned) *lane = (const NAME(unaligned) *)x;
+    if (p->same && !count && NAME(load)(p, n, x, (NAME(unaligned) *)y) < (LANE)p->calm)
+        return;
     if (p->load != LOAD_AS_IT_IS || p->least) {
         NAME(load)(p, n, x, room);
         lane = room;
