@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -389,23 +389,23 @@ def _index(i: int, shape: tuple[int, ...]) -> str:
 # the policy refuses becomes code 0 and is counted: `_refuse` speaks of it.
 
 def _exact(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray, counts: np.ndarray | None) -> None:
+    strict = replace(how.policy, overflow="error", nan="error", zero="smallest")
     for i, code in enumerate(x.tolist()):
         word = 0 if random is None else int(random[i])
         try:
             y[i] = exact.convert(how.source, how.target, code, how.policy, word)
         except BadOperand:
             y[i] = 0
-        if counts is not None and (event := _event(how, code, word)):
+        if counts is not None and (event := _event(how, strict, code, word)):
             counts[COUNTS.index(event)] += 1
 
 
-def _event(how: Conversion, code: int, word: int) -> str:
-    """Which counter an element belongs to; "" for none."""
+def _event(how: Conversion, strict: Policy, code: int, word: int) -> str:
+    """Which counter an element belongs to, by what a strict policy makes of it; "" for none."""
     number = decode(how.source, code)
     minus = "_negative" if number.negative and (how.target.signed or how.policy.negative == "nan") else ""
     if number.kind != "finite":
         return "nan" if number.kind == "nan" else "infinite" + minus
-    strict = replace(how.policy, overflow="error", nan="error", zero="smallest")
     try:
         found = decode(how.target, exact.convert(how.source, how.target, code, strict, word))
     except BadOperand:
@@ -445,7 +445,7 @@ def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
         return counts
 
     alone = name == "exact" or len(chunks) == 1
-    return y, sum([work(chunk) for chunk in chunks] if alone else spread(work, chunks))
+    return y, reduce(np.add, [work(chunk) for chunk in chunks] if alone else spread(work, chunks))
 
 
 def _chunks(size: int, each: int = CHUNK) -> list[slice]:

@@ -74,22 +74,22 @@ class Float:
         """Width of the container in bits."""
         return self.high_pad + self.signed + self.exp_bits + self.frac_bits + self.low_pad
 
-    @property
+    @cached_property
     def magnitude(self) -> int:
         """Mask of the exponent and fraction fields, in place."""
         return ((1 << (self.exp_bits + self.frac_bits)) - 1) << self.low_pad
 
-    @property
+    @cached_property
     def sign(self) -> int:
         """Mask of the sign bit, in place; 0 for an unsigned format."""
         return self.signed << (self.exp_bits + self.frac_bits + self.low_pad)
 
-    @property
+    @cached_property
     def emin(self) -> int:
         """Exponent of the smallest normal number."""
         return (0 if self.specials == "exponent" else 1) - self.bias  # type: ignore[operator]
 
-    @property
+    @cached_property
     def emax(self) -> int:
         """Exponent of the largest finite number."""
         field = self.max_code >> (self.low_pad + self.frac_bits)
@@ -102,24 +102,24 @@ class Float:
         below = {"ieee": 1 << self.frac_bits, "fn": 1, "exponent": 1}.get(self.specials, 0)
         return (ones - below) << self.low_pad
 
-    @property
+    @cached_property
     def inf_code(self) -> int | None:
         """Code of plus infinity, or None."""
         return self.max_code + (1 << self.low_pad) if self.specials == "ieee" else None
 
-    @property
+    @cached_property
     def nan_code(self) -> int | None:
         """Code of the quiet NaN with a clear sign and no payload, or None."""
         quiet = {"ieee": self.max_code + ((1 + (1 << self.frac_bits >> 1)) << self.low_pad),
                  "fn": self.magnitude, "exponent": self.magnitude, "fnuz": self.sign}
         return quiet.get(self.specials)
 
-    @property
+    @cached_property
     def all_ones_nan(self) -> int | None:
         """Code of the NaN whose exponent and fraction are all ones, or None; NVIDIA's canonical NaN."""
         return self.magnitude if self.specials in ("ieee", "fn", "exponent") else self.nan_code
 
-    @property
+    @cached_property
     def has_negative_zero(self) -> bool:
         return self.signed and self.specials != "fnuz"
 
