@@ -66,7 +66,7 @@ class Float:
     def __str__(self) -> str:
         return self.name
 
-    def __hash__(self) -> int:          # the keys of many a cache, so it should cost nothing; equal formats have one name
+    def __hash__(self) -> int:          # of many keys of caches; equal formats have one name
         return hash(self.name)
 
     @cached_property
