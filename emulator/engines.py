@@ -150,11 +150,12 @@ def _pieces(batch: tuple[int, ...], rows: int, columns: int, workers: int) -> It
     """Parts of the output, at least one for each worker if there are as many blocks: an index into all batches but the
     last, a slice of that, one of rows, one of columns.
 
-    Each piece takes its rows of A and its columns of B apart anew, so few and square ones are best.
+    Each piece takes its rows of A and its columns of B apart anew, so few and square ones are best; A takes half as long
+    again as B.
     """
     cut = min(batch[-1], math.ceil(workers / max(1, math.prod(batch[:-1]))))
     each = math.ceil(workers / max(1, math.prod(batch[:-1]) * cut))
-    down = min((n for n in range(1, each + 1) if each % n == 0), key=lambda n: n * columns + each // n * rows)
+    down = min((n for n in range(1, each + 1) if each % n == 0), key=lambda n: 2 * n * columns + 3 * (each // n) * rows)
     cuts = [[slice(*part) for part in ranges(size, math.ceil(size / (of * block)) * block)]
             for size, of, block in ((batch[-1], cut, 1), (rows, down, _ROWS), (columns, each // down, _COLUMNS))]
     return ((*lead, *part) for lead in np.ndindex(batch[:-1]) for part in itertools.product(*cuts))
