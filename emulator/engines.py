@@ -150,8 +150,8 @@ def _pieces(batch: tuple[int, ...], rows: int, columns: int, workers: int) -> It
     """Parts of the output, at least one for each worker if there are as many blocks: an index into all batches but the
     last, a slice of that, one of rows, one of columns.
 
-    Each piece takes its rows of A and its columns of B apart anew, so few and square ones are best; A takes half as long
-    again as B.
+    Each piece takes its rows of A and its columns of B apart anew, A in half as much time again as B, so few and square
+    ones are best.
     """
     cut = min(batch[-1], math.ceil(workers / max(1, math.prod(batch[:-1]))))
     each = math.ceil(workers / max(1, math.prod(batch[:-1]) * cut))
