@@ -411,11 +411,14 @@ def _choice(name: str, choices: Iterable[str], text: str) -> Callable:
     return click.option(f"--{name}", type=click.Choice(list(choices)), help=text)
 
 
+_from = click.option("--from", "source", metavar="FORMAT", help=(
+    "What X is. Typed: float64, any decimal, unless told; else values that it holds, or codes (0x7e)."))
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("numbers", nargs=-1, required=True, metavar="X...")
+@click.argument("numbers", nargs=-1, required=True, metavar="{X... | FILE.npy}")
 @click.argument("to", metavar="TO")
-@click.option("--from", "source", default="float64", show_default=True, metavar="FORMAT",
-              help="What X is: in float64 any decimal, else a value that the format holds, or a code (0x7e).")
+@_from
 @_choice("rounding", MODES, "Default: rne, or the profile's.")
 @_choice("overflow", OVERFLOWS, "Default: the format's (emulator formats), or the profile's.")
 @_choice("nan", POLICIES["nan"], "For a format without NaN.")
@@ -423,22 +426,71 @@ def _choice(name: str, choices: Iterable[str], text: str) -> Callable:
 @click.option("--seed", type=click.IntRange(0), help="For the stochastic modes sr, srb, src.")
 @click.option("--ftz", is_flag=True, help="A subnormal result becomes zero.")
 @click.option("--daz", is_flag=True, help="A subnormal input becomes zero.")
-def convert(numbers: tuple[str, ...], to: str, source: str, **choices: Any) -> None:
-    """Numbers in another format, rounded once. `emulator convert 1.1 -448 1e9 e4m3`."""
-    import numpy as np
+@click.option("--out", type=_path, metavar="FILE.npy", help="Of a file: where the result goes, typed or as codes.")
+def convert(numbers: tuple[str, ...], to: str, source: str | None, out: Path | None, **choices: Any) -> None:
+    """Numbers in another format, rounded once. `emulator convert 1.1 -448 1e9 e4m3`, `... x.npy e4m3 --out y.npy`.
 
+    numpy has no files of narrow types: their arrays are written, and read with --from, as unsigned codes.
+    """
     from . import show
     from .arrays import codes
     from .convert import convert as converted
     from .formats import number_format
 
-    fmt, target = number_format(source), number_format(to)
-    came = np.array([_number(text, fmt) for text in numbers], fmt.code_dtype)
-    found, report = converted(came if fmt.name != "float64" else came.view(np.float64), target, source=fmt,
-                              return_report=True, **choices)
-    for code, result in zip(came.tolist(), codes(found, target, "the result").tolist()):
-        click.echo(f"{show.describe(fmt, code)} -> {show.describe(target, result)}")
+    target = number_format(to)
+    came, fmt, typed = _given(numbers, source, out, ".npy")
+    found, report = converted(came, target, source=fmt, return_report=True, **choices)
+    if out:
+        plain = found.dtype.isbuiltin == 1                  # a type of numpy's own
+        _saved(numbers[0], came, out, {"": found if plain else codes(found, target, "the result")}, str(target))
+    else:
+        for code, result in zip(typed, codes(found, target, "the result").tolist()):
+            click.echo(f"{show.describe(fmt, code)} -> {show.describe(target, result)}")
     _told(report)
+
+
+def _given(words: tuple[str, ...], source: str | None, out: Path | None, suffix: str) -> tuple[Any, Any, list[int]]:
+    """The numbers that were typed, or those of the file that was named: their array, its format (None: as its type
+    says), and their codes if they were typed. Raises BadOperand, also for an --out that does not fit."""
+    import numpy as np
+
+    from .arrays import from_codes
+    from .formats import number_format
+
+    name = words[0] if len(words) == 1 and words[0].lower().endswith(".npy") else None
+    if (name is None) != (out is None):
+        raise BadOperand(f"{name} is a file; say where the result goes: --out FILE{suffix}" if name else
+                         "--out is for the numbers of a file, FILE.npy; typed ones are printed")
+    if name is None or out is None:
+        fmt = number_format(source or "float64")
+        typed = [_number(text, fmt) for text in words]
+        return from_codes(np.array(typed, fmt.code_dtype), fmt), fmt, typed
+    if out.suffix != suffix or not out.parent.is_dir():
+        raise BadOperand(f"--out is {out}; it takes a file that ends in {suffix}, in a folder that is there")
+    try:
+        found = np.load(name, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadOperand(f"{name} is no array that numpy can read: {error}") from None
+    if found.dtype.kind == "V" and source is None:
+        raise BadOperand(f"{name} holds {found.dtype.str}, which says no format (numpy writes narrow types so); "
+                         "name it: --from FORMAT")
+    if source is None:
+        return found, None, []
+    fmt = number_format(source)
+    if found.dtype.kind == "V" and found.dtype.itemsize == fmt.code_dtype.itemsize:
+        found = found.view(fmt.code_dtype)
+    return found, fmt, []
+
+
+def _saved(name: str, came: Any, out: Path, arrays: dict[str, Any], what: str) -> None:
+    import numpy as np
+
+    if "" in arrays:
+        np.save(out, arrays[""])
+    else:
+        np.savez(out, **arrays)
+    held = ", ".join(f"{key} {array.dtype.name} {array.shape}".strip() for key, array in arrays.items())
+    click.echo(f"{name}: {came.dtype.name} {came.shape} -> {out}: {what}, {held}")
 
 
 def _told(report: Any) -> None:
@@ -448,33 +500,57 @@ def _told(report: Any) -> None:
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("numbers", nargs=-1, required=True, metavar="X...")
+@click.argument("numbers", nargs=-1, required=True, metavar="{X... | FILE.npy}")
 @click.argument("scheme", metavar="SCHEME")
-@click.option("--from", "source", default="float64", show_default=True, metavar="FORMAT", help="As for convert.")
-@click.option("--block", type=click.IntRange(1), help="Elements that share a scale.")
+@_from
+@click.option("--block", type=click.IntRange(1), help="Block formats: elements that share a scale.")
+@click.option("--group", type=click.IntRange(1), help="Integers and tables: elements that share a scale.")
+@click.option("--channel", type=int, metavar="AXIS", help="Integers and tables: a scale for each index of this axis.")
+@click.option("--axis", type=int, help="Along which a block or group lies. Default: the last.")
 @click.option("--rule", help="Of the scale: floor, ceil, even, rceil, or a rounding mode. Default: the format's.")
 @click.option("--mode", help="exact, te or torchao (NVFP4).")
 @click.option("--two-level/--one-level", default=None, help="With a tensor scale or without. Default: the format's.")
-def quantize(numbers: tuple[str, ...], scheme: str, source: str, **options: Any) -> None:
-    """Numbers in a block format: scales and codes. `emulator quantize 7 0.25 -1 mxfp4 --rule rceil`."""
-    import numpy as np
+@click.option("--out", type=_path, metavar="FILE.npz", help="Of a file: where codes and scales go.")
+def quantize(numbers: tuple[str, ...], scheme: str, source: str | None, out: Path | None, **options: Any) -> None:
+    """Numbers in a scaled format: scales and codes. `emulator quantize 7 0.25 -1 mxfp4 --rule rceil`,
+    `emulator quantize w.npy int8 --channel 0 --out w.npz`.
 
+    SCHEME: mxfp8_e4m3 ... nvfp4, int8, uint4, nf4, ternary ... The file has the arrays codes, scales (codes too, or
+    float32), and where there are any zero_points and tensor_scale.
+    """
     from . import show
-    from .arrays import any_codes, from_codes
+    from .arrays import any_codes
     from .blocks import BLOCKS
-    from .formats import number_format
+    from .quantize import SCHEMES
+    from .quantize import quantize as quantized
 
-    fmt = number_format(source)
-    came = np.array([_number(text, fmt) for text in numbers], fmt.code_dtype)
-    if scheme not in BLOCKS:
-        raise BadOperand(f"{scheme!r} is no block format; they are {', '.join(BLOCKS)}")
+    blocks = scheme in BLOCKS
     given = {name: choice for name, choice in options.items() if choice is not None}
-    q, report = BLOCKS[scheme].quantize(from_codes(came, fmt), return_report=True, **given)
-    scales, values = any_codes(q.scales, q.format.scale, "the scales").tolist(), q.dequantize("float64").tolist()
-    for i, (code, element) in enumerate(zip(came.tolist(), q.codes.tolist())):
-        if i % q.format.block[0] == 0:
-            tensor = "" if q.tensor_scale is None else f", tensor scale {q.tensor_scale!s}"
-            click.echo(f"scale {show.describe(q.format.scale, scales[i // q.format.block[0]])}{tensor}")
+    foreign = set(given) & ({"group", "channel"} if blocks else {"block", "mode", "two_level"})
+    if scheme in SCHEMES and foreign:
+        raise BadOperand(f"{scheme} takes no {', '.join(sorted(foreign))}; it takes "
+                         + ("block, axis, rule, mode and two-level" if blocks else "group, channel, axis and rule"))
+    came, fmt, typed = _given(numbers, source, out, ".npz")
+    q, report = quantized(came, scheme, source=fmt, return_report=True, **given)
+    if out:
+        more = {"zero_points": getattr(q, "zero_points", None), "tensor_scale": getattr(q, "tensor_scale", None)}
+        scales = any_codes(q.scales, q.format.scale, "scales") if blocks else q.scales
+        _saved(numbers[0], came, out, {"codes": q.codes, "scales": scales,
+                                       **{name: array for name, array in more.items() if array is not None}}, scheme)
+        _told(report)
+        return
+    size = (q.format.block if blocks else q.block)[0]
+    values = q.dequantize("float64").tolist()
+    for i, (code, element) in enumerate(zip(typed, q.codes.tolist())):
+        if i % size == 0:
+            at = i // size
+            told = (show.describe(q.format.scale, any_codes(q.scales, q.format.scale, "scales").tolist()[at]) if blocks
+                    else f"{q.scales[at]!s}")
+            if blocks and q.tensor_scale is not None:
+                told += f", tensor scale {q.tensor_scale!s}"
+            if not blocks and q.zero_points is not None:
+                told += f", zero point {q.zero_points[at]}"
+            click.echo(f"scale {told}")
         click.echo(f"  {show.describe(fmt, code)} -> {show.describe(q.format.element, element)}, that is {values[i]!r}")
     _told(report)
 

@@ -3,9 +3,11 @@
 Numbers that share a scale (and a zero point) are a group. A row of INTEGERS says what an element is and which rule of
 RULES chooses the scale; an element is its number over the scale, rounded once, plus the zero point, and saturates.
 Sources: Jacob et al. 2018, arXiv 1712.05877 (affine); PyTorch torch.ao.quantization observers (full); Dettmers et al.
-2023, "QLoRA", arXiv 2305.14314 (NF4, groups of 64); Ma et al. 2024, "BitNet b1.58", arXiv 2402.17764 (absmean); Li et
-al. 2016, "Ternary weight networks", arXiv 1605.04711 (threshold); Rastegari et al. 2016, "XNOR-Net", arXiv 1603.05279
-(sign); Lloyd 1982, doi 10.1109/TIT.1982.1056489 and Max 1960, doi 10.1109/TIT.1960.1057548 (levels).
+2023, "QLoRA", arXiv 2305.14314 (NF4, groups of 64, double quantisation); Dettmers et al. 2021, "8-bit Optimizers via
+Block-wise Quantization", arXiv 2110.02861, and bitsandbytes' create_dynamic_map (dynamic levels); Ma et al. 2024,
+"BitNet b1.58", arXiv 2402.17764 (absmean); Li et al. 2016, "Ternary weight networks", arXiv 1605.04711 (threshold);
+Rastegari et al. 2016, "XNOR-Net", arXiv 1603.05279 (sign); Lloyd 1982, doi 10.1109/TIT.1982.1056489 and Max 1960, doi
+10.1109/TIT.1960.1057548 (levels).
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ from .formats import FORMATS, Float, Integer, Table, number_format
 from .rounding import Policy
 from .threads import spread
 
-__all__ = ["INTEGERS", "RULES", "ScaledArray", "ScaledFormat", "clipping", "exact_sums", "fixed_point",
-           "from_twos_complement", "hadamard", "lloyd_max", "normal_float", "sqnr", "twos_complement", "wrap"]
+__all__ = ["DYNAMIC", "INTEGERS", "RULES", "DoubleScales", "ScaledArray", "ScaledFormat", "clipping", "dynamic_levels",
+           "exact_sums", "fixed_point", "from_twos_complement", "hadamard", "lloyd_max", "normal_float", "sqnr",
+           "twos_complement", "wrap"]
 
 Array = np.ndarray
 
@@ -347,6 +350,25 @@ class _Elements(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class DoubleScales:
+    """Quantised scales. codes: of `format`, flat, typed or unsigned; scales: float32, one for each `group` of them;
+    mean: float32; shape: that of the scales they stand for."""
+
+    format: Float | Table
+    codes: Array
+    scales: Array
+    group: int
+    mean: np.float32
+    shape: tuple[int, ...]
+
+    def dequantize(self) -> Array:
+        """The scales that they stand for, float32."""
+        values = convert(self.codes, "float32", source=self.format)
+        found = values * np.repeat(self.scales, self.group)[:values.size] + self.mean
+        return found.reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class ScaledArray:
     """A quantised array. elements: of the array's shape and the element's type, codes of a table. scales: float32, one
     per group, the shape divided by `block` along `axes`, rounded up. zero_points: int32 of that shape, or None.
@@ -360,6 +382,32 @@ class ScaledArray:
     zero_points: Array | None
     axes: tuple[int, ...]
     block: tuple[int, ...]
+    double: DoubleScales | None = None
+
+    def with_double_scales(self, to: Any = "e4m3", group: int = 256) -> ScaledArray:
+        """The same elements, their scales quantised in turn: QLoRA's double quantisation (section 3).
+
+        What the paper says: the scales, float32, are quantised to 8-bit floats in blocks of 256, symmetrically, after
+        their mean is taken away. to: a Float (default E4M3; the paper does not say which 8 bits), or a Table: with
+        DYNAMIC it is what bitsandbytes does (`compress_statistics`, quantize_blockwise). What neither says is fixed
+        here: the mean is the exact one, in float32; it is subtracted in float32; the scale of a block, flat, is
+        float32(largest magnitude / largest number of `to`), 1 for zeros; a number is float32(value * that scale) +
+        mean in float32. Elements were made with the scales as they were. Raises BadOperand.
+        """
+        target = number_format(to)
+        if isinstance(target, Integer) or group < 1:
+            raise BadOperand(f"scales become {target} in groups of {group}; it takes a Float or a Table, and 1 or more")
+        flat = np.ascontiguousarray(self.scales, np.float32).reshape(1, -1)
+        mean = convert(_mean(flat, flat.size), "float32")[0] if flat.size else np.float32(0)
+        with np.errstate(under="ignore"):
+            centred = flat[0] - mean
+        codes = np.array(0 if isinstance(target, Table) else target.max_code, np.uint64)
+        largest = _largest(target) if isinstance(target, Table) else float(convert(codes, "float64", source=target))
+        tops = np.array([_amax(part[None])[0] for part in np.split(centred, range(group, centred.size, group))])
+        scales = np.where(tops > 0, np.maximum(_float32(divided(tops, largest)), 2.0**-149), 1)
+        codes = convert(divided(centred, np.repeat(scales, group)[:centred.size]), target, overflow="saturate")
+        double = DoubleScales(target, codes, scales.astype(np.float32), group, mean, self.scales.shape)
+        return replace(self, scales=double.dequantize(), double=double)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -450,6 +498,21 @@ def normal_float(bits: int) -> tuple[float, ...]:
     for side, steps in ((1, half), (-1, half - 1)):
         found += [side * NormalDist().inv_cdf(end + (0.5 - end) * i / steps) for i in range(steps)]
     return tuple(sorted(level / max(found) for level in found))
+
+
+def dynamic_levels(bits: int = 8) -> tuple[float, ...]:
+    """Levels of dynamic tree quantisation, signed, as bitsandbytes makes them (create_dynamic_map): the middles of
+    2**i equal parts of 0.1..1 times 10**(i - bits + 2), for i = 0 to bits - 2, of both signs, 0 and 1. In float64 and
+    then rounded to float32; bitsandbytes computes in float32, and may differ in the last bit."""
+    found = [0.0, 1.0]
+    for i in range(bits - 1):
+        ends = np.linspace(0.1, 1, (1 << i) + 1)
+        middles = (ends[:-1] + ends[1:]) / 2 * 10.0 ** (i - bits + 2)
+        found += [*middles, *-middles]
+    return tuple(sorted(map(float, found)))
+
+
+DYNAMIC = Table("dynamic8", dynamic_levels())
 
 
 def lloyd_max(x: Any, count: int, iterations: int = 1000) -> tuple[float, ...]:

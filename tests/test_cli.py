@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from emulator import engine_c, golden
+from emulator import convert, engine_c, golden, quantize
 from emulator.cli import main
 from emulator.golden import Vectors
 
@@ -296,6 +297,44 @@ def test_explain_unknown():
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
+
+def test_convert_and_quantize_take_files(tmp_path):
+    x, y, z = (tmp_path / name for name in ("x.npy", "y.npy", "z.npz"))
+    numbers = np.random.default_rng(0).standard_normal((6, 70)).astype(np.float32)
+    numbers[0, :2] = 1e9, -1e-9
+    np.save(x, numbers)
+    assert run("convert", x, "int4", "--out", y) == f"{x}: float32 (6, 70) -> {y}: int4, uint8 (6, 70)\n" + \
+        "{} saturated, {} flushed\n".format(*(getattr(convert(numbers, "int4", return_report=True)[1], n) for n in ("saturated", "flushed")))
+    assert np.load(y).max() < 16 and (np.load(y) == convert(numbers, "int4").view(np.uint8) % 16).all()
+    run("convert", y, "float16", "--from", "int4", "--out", tmp_path / "back.npy")
+    assert (np.load(tmp_path / "back.npy") == convert(numbers, "int4").astype(np.float16)).all()
+    run("quantize", x, "nvfp4", "--axis", 0, "--block", 4, "--out", z)
+    q, found = quantize(numbers, "nvfp4", axis=0, block=4), np.load(z)
+    assert (found["codes"] == q.codes).all() and found["tensor_scale"] == q.tensor_scale
+    assert (found["scales"] == q.scales.view(np.uint8)).all() and found["scales"].shape == (2, 70)
+    run("quantize", x, "uint8", "--channel", 0, "--out", z)
+    q, found = quantize(numbers, "uint8", channel=0), np.load(z)
+    assert (found["zero_points"] == q.zero_points).all() and (found["codes"] == q.elements).all()
+    assert "scale 0.007874016" in run("quantize", 1, "int8") and "zero point 127" in run("quantize", 1, -1, "uint8")
+
+
+@pytest.mark.parametrize("words, sentence", [
+    (["convert", "X.npy", "e4m3"], "X.npy is a file; say where the result goes: --out FILE.npy"),
+    (["quantize", "X.npy", "mxfp4"], "X.npy is a file; say where the result goes: --out FILE.npz"),
+    (["convert", "1", "e4m3", "--out", "y.npy"], "--out is for the numbers of a file, FILE.npy; typed ones are printed"),
+    (["quantize", "X.npy", "mxfp4", "--out", "OUT/y.npy"], "y.npy; it takes a file that ends in .npz, in a folder that is there"),
+    (["convert", "X.npy", "e4m3", "--out", "OUT/none/y.npy"], "it takes a file that ends in .npy, in a folder that is there"),
+    (["convert", "none.npy", "e4m3", "--out", "OUT/y.npy"], "none.npy is no array that numpy can read: "),
+    (["convert", "X.npy", "e4m3", "--out", "OUT/y.npy"], "X.npy holds |V2, which says no format"),
+    (["convert", "X.npy", "e2m1", "--from", "bf16", "--out", "OUT/y.npy"], "x[1] is 0x7fc0 nan: float4_e2m1fn has no NaN"),
+    (["quantize", "1", "int8", "--block", "4"], "int8 takes no block; it takes group, channel, axis and rule"),
+    (["quantize", "1", "mxfp4", "--channel", "0"], "mxfp4 takes no channel; it takes block, axis, rule, mode and two-level"),
+])
+def test_files_are_refused_before_anything_is_written(words, sentence, tmp_path):
+    np.save(tmp_path / "X.npy", np.array([1, np.nan], ml_dtypes.bfloat16))
+    words = [word.replace("X.npy", f"{tmp_path}/X.npy").replace("OUT", str(tmp_path)) for word in words]
+    assert sentence in run(*words, status=2) and [file.name for file in tmp_path.iterdir()] == ["X.npy"]
+
 
 def test_python_m_emulator():
     done = subprocess.run([sys.executable, "-m", "emulator", "inspect", "e4m3", "0x100"], capture_output=True, text=True)

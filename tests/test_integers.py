@@ -89,6 +89,37 @@ def test_nf4():
     assert q.packed.shape == (3, 75) and 20 < sqnr(x, q.dequantize()) < 23
 
 
+def test_double_quantisation_by_definition():
+    """QLoRA, section 3: 256 scales to a block, the mean away, 8 bits; each number in Fractions."""
+    x = np.random.default_rng(1).standard_normal((16, 64 * 20)).astype(np.float32)
+    q = quantize(x, "nf4")
+    for target in ("e4m3", integers.DYNAMIC):
+        double = q.with_double_scales(target)
+        mean = np.float32(math.fsum(q.scales.reshape(-1).tolist()) / q.scales.size)
+        values = [v for v in convert(np.arange(256, dtype=np.uint8), "f64", source=target).tolist() if v == v]
+        assert (double.elements == q.elements).all() and double.double.mean == mean and double.double.scales.size == 2
+        for i, scale in enumerate(q.scales.reshape(-1)):
+            block = (q.scales.reshape(-1)[i // 256 * 256:][:256] - mean).tolist()
+            unit = np.float32(max(map(abs, block)) / max(values))
+            best = min(abs(Fraction(v) - Fraction(float(scale - mean)) / Fraction(float(unit))) for v in values)
+            found = convert(double.double.codes[i:i + 1], "f64", source=target)[0]
+            assert abs(Fraction(found) - Fraction(float(scale - mean)) / Fraction(float(unit))) == best
+            assert double.scales.reshape(-1)[i] == np.float32(found) * unit + mean
+        assert 0 < np.abs(double.scales / q.scales - 1).max() < 0.05 and sqnr(x, double.dequantize()) > sqnr(x, q.dequantize()) - 0.3
+    assert quantize(np.zeros((0, 64)), "nf4").with_double_scales().scales.shape == (0, 1)
+    one = quantize([3.0, 1.0], "nf4").with_double_scales()
+    assert one.scales.tolist() == [3.0] and one.dequantize().tolist()[0] == 3
+
+
+def test_dynamic_levels():
+    """Seven decades, 256 numbers, of both signs but for 1."""
+    levels = integers.dynamic_levels()
+    assert len(levels) == 256 and levels[127] == 0 and levels[-1] == 1 and abs(levels[0] + 0.99296875) < 1e-12
+    assert abs(levels[128] - 0.55e-6) < 1e-18 and [round(-level, 15) for level in levels[:127]] == [
+        round(level, 15) for level in levels[:127:-1][1:]]
+    assert len(integers.dynamic_levels(4)) == 16
+
+
 def test_ternary_and_binary_by_their_papers():
     mean = np.float32(np.abs(X).mean(dtype=np.float64))
     q, told = quantize(X, "ternary", return_report=True)
@@ -176,6 +207,7 @@ def test_exact_sums():
     (lambda: quantize(X, "int8", channel=0, scale=[1, 2]), r"scale has shape \(2,\); it must broadcast to \(6, 1\)"),
     (lambda: quantize(X, "nf4", rounding="rz"), "rounding is rz; a table takes the nearest of its numbers, rne"),
     (lambda: quantize(X, "int8", zero_point=0.5), "zero_point holds what is no integer of 32 bits"),
+    (lambda: quantize(X, "nf4").with_double_scales("int8"), "scales become int8 in groups of 256; it takes a Float or a Table"),
     (lambda: hadamard(np.zeros(6)), "axis -1 has length 6; a Hadamard rotation takes a power of two"),
     (lambda: lloyd_max([1, 1, 2], 3), "3 levels take that many different finite numbers"),
     (lambda: twos_complement([128], 8), r"x holds what is no integer of 8 bits, -128..127"),
