@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -149,7 +150,7 @@ class BlockFormat:
         return (result, job.report(found.size, counts)) if return_report else result
 
     def _with(self, block: int | tuple[int, ...] | None, rule: str | None) -> BlockFormat:
-        sizes = self.block if block is None else (block,) if isinstance(block, int) else tuple(block)
+        sizes = self.block if block is None else whole_numbers(block, "block")
         try:
             return self if (sizes, rule or self.rule) == (self.block, self.rule) else replace(
                 self, block=sizes, rule=rule or self.rule)
@@ -219,10 +220,20 @@ class BlockArray:
 # --- layout -----------------------------------------------------------------------------------------------------------
 
 def _axes(axis: int | tuple[int, ...] | None, count: int, ndim: int) -> tuple[int, ...]:
-    wanted = tuple(range(-count, 0)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if ndim < count:
+        raise BadOperand(f"x has {ndim} axes, and blocks lie along {count}; give it more of them, as x[None] does")
+    wanted = tuple(range(-count, 0)) if axis is None else whole_numbers(axis, "axis")
     if len(wanted) != count or not all(-ndim <= a < ndim for a in wanted) or len({a % ndim for a in wanted}) < count:
         raise BadOperand(f"axis is {axis}; blocks along {count} of {ndim} axes take {count} of {-ndim}..{ndim - 1}")
     return tuple(a % ndim for a in wanted)
+
+
+def whole_numbers(given: Any, name: str) -> tuple[int, ...]:
+    """One integer, or several. Raises BadOperand."""
+    try:
+        return tuple(map(operator.index, given if isinstance(given, tuple | list) else (given,)))
+    except TypeError:
+        raise BadOperand(f"{name} is {given!r}; it takes an integer, or one for each axis") from None
 
 
 def front(axes: tuple[int, ...], ndim: int) -> list[int]:
@@ -590,6 +601,8 @@ class _Job:
         if self.mode != "exact" and (not nvfp4 or self.fmt.rule != "rne"):
             raise BadOperand(f"mode {self.mode} is arithmetic of NVFP4, E2M1 with E4M3 scales to nearest even; "
                              f"{self.fmt}, rule {self.fmt.rule}, is not")
+        if self.given_scale_max is not None and not 0 < self.given_scale_max < math.inf:
+            raise BadOperand(f"scale_max is {self.given_scale_max}; it takes a positive number, the largest scale")
         if self.four_over_six not in (None, "mae", "mse"):
             raise BadOperand(f"four_over_six is {self.four_over_six!r}; it takes mae or mse")
         if self.four_over_six and (self.fmt.grid.name != "float4_e2m1fn" or self.fmt.rule in POWERS

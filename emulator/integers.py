@@ -36,6 +36,7 @@ from .blocks import (
     scale_shape,
     scatter,
     twos_complement_of,
+    whole_numbers,
 )
 from .convert import Report, convert, nearest, random_words, signed, source_format
 from .errors import BadOperand, UnknownFormat
@@ -258,9 +259,13 @@ class ScaledFormat:
         if channel is not None and group is not None:
             raise BadOperand("channel and group are both given; a scale is shared by one or the other")
         group = self.group if group is None and channel is None else group
+        for name, number in (("channel", channel), ("group", group), ("axis", axis)):
+            if number is not None and len(whole_numbers(number, name)) != 1:
+                raise BadOperand(f"{name} is {number!r}; it takes one integer")
         for name, number in (("channel", channel), ("axis", axis if group is not None else None)):
             if number is not None and not -len(shape) <= number < len(shape):
-                raise BadOperand(f"{name} is {number}; x has shape {shape}")
+                raise BadOperand(f"{name} is {number}; x has shape {shape}"
+                                 + " and no axes: give it one, as x[None] does" * (not shape))
         if group is not None:
             if group < 1:
                 raise BadOperand(f"group is {group}; it takes 1 or more")
@@ -272,6 +277,8 @@ class ScaledFormat:
 def _spread(given: Any, own: tuple[int, ...], name: str, dtype: Any) -> Array:
     """Given scales or zero points, which broadcast to those of the array, as they lie there."""
     array = np.asarray(given)
+    if array.dtype.kind not in "iufb":
+        raise BadOperand(f"{name} is {array.dtype.name}; it takes numbers")
     whole = array.astype(dtype)
     if name == "zero_point" and (whole != array).any():
         raise BadOperand("zero_point holds what is no integer of 32 bits")

@@ -614,9 +614,12 @@ def test_bad_input_is_named():
     x = np.ones((4, 4), np.float32)
     for options, words in (({"axis": 2}, "axis is 2"), ({"block": (2, 2), "axis": 0}, "axis is 0"), ({"block": 0}, "block"),
                            ({"rule": "floor2"}, "floor2"), ({"mode": "amd"}, "the modes are"), ({"mode": "te"}, "NVFP4"),
-                           ({"four_over_six": "mse"}, "powers of two"), ({"rounding": "sr"}, "seed")):
+                           ({"four_over_six": "mse"}, "powers of two"), ({"rounding": "sr"}, "seed"), ({"block": 2.5}, "block is 2.5"),
+                           ({"axis": "k"}, "axis is 'k'; it takes an integer"), ({"scale_max": -1.0}, "scale_max is -1.0; it takes a positive")):
         with pytest.raises(BadOperand, match=words):
             quantize(x, "mxfp4", **options)
+    with pytest.raises(BadOperand, match="x has 0 axes, and blocks lie along 1; give it more of them"):
+        quantize(x[0, 0], "mxfp4")
     with pytest.raises(BadOperand, match="float32"):
         quantize(x.astype(np.float64), "nvfp4", mode="te")
     with pytest.raises(UnknownFormat, match="mxfp8_e4m3, .*nvfp4"):
@@ -625,6 +628,21 @@ def test_bad_input_is_named():
         replace(BLOCKS["mxfp4"], rule="sr")
     with pytest.raises(BadOperand, match="complex"):
         quantize(x.astype(complex), "mxfp4")
+
+
+@pytest.mark.parametrize("scheme, options", [("mxfp6_e2m3", {}), ("nvfp4", {"axis": 0}), ("mxint8", {"axis": -2}), ("int8", {"channel": -2}),
+                                             ("uint4", {"group": 4, "axis": 0}), ("nf4", {}), ("ternary", {})])
+def test_any_array_is_what_its_numbers_are(scheme, options):
+    """Types, layouts and byte orders: the codes are those of the same numbers in contiguous float64."""
+    base = spread(6, 70).reshape(6, 7, 10)
+    read_only = base.copy()
+    read_only.setflags(write=False)
+    for x in (base.T, base[::-1, :, ::-2], read_only, base.astype(">f4"), base.astype(np.float16), base.astype(ml_dtypes.bfloat16),
+              base.astype(">f8") * 1.0000000001, (base * 20).astype(np.int8), base.astype(ml_dtypes.float8_e4m3fn), base[:0],
+              base[:, :, :0], np.asfortranarray(base), base[:1, :1, :1]):
+        q, want = quantize(x, scheme, **options), quantize(np.ascontiguousarray(convert(x, "f64")), scheme, engine="numba", **options)
+        assert (q.codes == want.codes).all() and (q.scales.astype(float) == want.scales.astype(float)).all()
+        assert q.dequantize().shape == x.shape == q.shape
 
 
 def test_a_row_of_ones_own():
