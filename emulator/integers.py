@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -44,9 +45,9 @@ from .formats import FORMATS, Float, Integer, Table, number_format
 from .rounding import Policy
 from .threads import spread
 
-__all__ = ["DYNAMIC", "INTEGERS", "RULES", "DoubleScales", "ScaledArray", "ScaledFormat", "clipping", "dynamic_levels",
-           "exact_sums", "fixed_point", "from_twos_complement", "hadamard", "lloyd_max", "normal_float", "sqnr",
-           "twos_complement", "wrap"]
+__all__ = ["INTEGERS", "RULES", "DoubleScales", "ScaledArray", "ScaledFormat", "clipping", "dynamic_levels",
+           "dynamic_table", "exact_sums", "fixed_point", "from_twos_complement", "hadamard", "lloyd_max", "normal_float",
+           "sqnr", "twos_complement", "wrap"]
 
 Array = np.ndarray
 
@@ -396,8 +397,8 @@ class ScaledArray:
 
         What the paper says: the scales, float32, are quantised to 8-bit floats in blocks of 256, symmetrically, after
         their mean is taken away. to: a Float (default E4M3; the paper does not say which 8 bits), or a Table: with
-        DYNAMIC it is what bitsandbytes does (`compress_statistics`, quantize_blockwise). What neither says is fixed
-        here: the mean is the exact one, in float32; it is subtracted in float32; the scale of a block, flat, is
+        dynamic_table() it is what bitsandbytes does (`compress_statistics`, quantize_blockwise). What neither says is
+        fixed here: the mean is the exact one, in float32; it is subtracted in float32; the scale of a block, flat, is
         float32(largest magnitude / largest number of `to`), 1 for zeros; a number is float32(value * that scale) +
         mean in float32. Elements were made with the scales as they were. Raises BadOperand.
         """
@@ -519,7 +520,10 @@ def dynamic_levels(bits: int = 8) -> tuple[float, ...]:
     return tuple(sorted(map(float, found)))
 
 
-DYNAMIC = Table("dynamic8", dynamic_levels())
+@cache
+def dynamic_table() -> Table:
+    """The 256 dynamic levels."""
+    return Table("dynamic8", dynamic_levels())
 
 
 def lloyd_max(x: Any, count: int, iterations: int = 1000) -> tuple[float, ...]:

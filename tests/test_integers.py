@@ -93,7 +93,7 @@ def test_double_quantisation_by_definition():
     """QLoRA, section 3: 256 scales to a block, the mean away, 8 bits; each number in Fractions."""
     x = np.random.default_rng(1).standard_normal((16, 64 * 20)).astype(np.float32)
     q = quantize(x, "nf4")
-    for target in ("e4m3", integers.DYNAMIC):
+    for target in ("e4m3", integers.dynamic_table()):
         double = q.with_double_scales(target)
         mean = np.float32(math.fsum(q.scales.reshape(-1).tolist()) / q.scales.size)
         values = [v for v in convert(np.arange(256, dtype=np.uint8), "f64", source=target).tolist() if v == v]
