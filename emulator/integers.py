@@ -46,8 +46,8 @@ from .rounding import Policy
 from .threads import spread
 
 __all__ = ["INTEGERS", "RULES", "DoubleScales", "ScaledArray", "ScaledFormat", "clipping", "dynamic_levels",
-           "dynamic_table", "exact_sums", "fixed_point", "from_twos_complement", "hadamard", "lloyd_max", "normal_float",
-           "sqnr", "twos_complement", "wrap"]
+           "dynamic_table", "exact_sums", "fixed_point", "from_twos_complement", "hadamard", "lloyd_max",
+           "normal_float", "sqnr", "twos_complement", "wrap"]
 
 Array = np.ndarray
 
