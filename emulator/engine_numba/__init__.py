@@ -143,6 +143,7 @@ def _round(x, kept, emin, mode):
 
 
 LANES = 64      # columns at a time, so that their sums stay in the first-level cache
+TILE = 128      # rows or columns, from which on it pays to look for the part that a fast road takes
 
 
 @_jit
@@ -489,8 +490,24 @@ def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: 
         return
     if why := _refusal(ins):
         raise EngineUnavailable(f"the Numba engine cannot do {ins}: {why}; engine='exact' can")
+    if d.size:
+        roads = [road for road in (lanes, fmas) if road.knows(ins, b.shape[1])]
+        _tile(ins, roads, [a, b, c, scale_a, scale_b, d])
+
+
+def _tile(ins: Instruction, roads: list[Any], operands: list[Any]) -> None:
+    """`dots` by a fast road, or, where it does not take what a small tile holds, by a method. A large tile is halved:
+    what stands in the way is mostly in a few rows of A or columns of B."""
+    a, b, c, scale_a, scale_b, d = operands
     threads = _threads(len(a) * a.shape[1], d.size * a.shape[2])
-    if not d.size or lanes.dots(ins, a, b, c, scale_a, scale_b, d, threads) or fmas.dots(ins, a, b, c, d, threads):
+    if any(road.dots(ins, *operands, threads) for road in roads):
+        return
+    axis = max(range(3), key=lambda i: d.shape[i])
+    if roads and d.shape[axis] > TILE:
+        for part in (slice(d.shape[axis] // 2), slice(d.shape[axis] // 2, None)):
+            batch, rows, columns = (part if i == axis else slice(None) for i in range(3))
+            cuts = 2 * ((batch, rows), (batch, columns), (batch, rows, columns))
+            _tile(ins, roads, [x if x is None else x[cut] for x, cut in zip(operands, cuts)])
         return
 
     def down(codes: Array) -> Array:

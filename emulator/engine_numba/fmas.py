@@ -30,7 +30,7 @@ from ..instructions import Instruction
 from ..threads import spread
 from .lanes import FEWEST, LANES, ROWS, _panels, _wide
 
-__all__ = ["dots"]
+__all__ = ["dots", "knows"]
 
 Array = np.ndarray
 _jit = numba.njit(cache=True, nogil=True)
@@ -114,9 +114,14 @@ def _within(x: Array, limit: int) -> bool:
     return bool(((size == 0) | (size >= 2.0 ** -limit) & (size <= 2.0 ** limit)).all())
 
 
-def dots(ins: Instruction, a: Array, b: Array, c: Array, d: Array, threads: int) -> bool:
+def knows(ins: Instruction, columns: int) -> bool:
+    """Whether this road may take such a row, and is worth it."""
+    return columns >= FEWEST and ins.method == "fma_chain" and ins.rounding == "rne"
+
+
+def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: Any, d: Array, threads: int) -> bool:
     """engine_numba.dots if nothing stands in the way; False, and d as it was, if something does."""
-    if ins.method != "fma_chain" or ins.rounding != "rne" or b.shape[1] < FEWEST:
+    if not knows(ins, b.shape[1]):
         return False
     single = ins.d == FORMATS["float32"]
     rows, n, host = c.shape[0] * c.shape[1], c.shape[2], np.float32 if single else np.float64

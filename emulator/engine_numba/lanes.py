@@ -35,7 +35,7 @@ from ..formats import FORMATS
 from ..instructions import Instruction
 from ..threads import spread
 
-__all__ = ["dots"]
+__all__ = ["dots", "knows"]
 
 Array = np.ndarray
 _jit = numba.njit(cache=True, nogil=True)
@@ -261,10 +261,15 @@ def _operand(ins: Instruction, fmt: Any, codes: Array, scales: Any, axis: int) -
     return (values, claims) if -HIGHEST <= low and high <= HIGHEST else None
 
 
+def knows(ins: Instruction, columns: int) -> bool:
+    """Whether this road may take such a row, and is worth it."""
+    return columns >= FEWEST and _sums(ins) is not None
+
+
 def dots(ins: Instruction, a: Array, b: Array, c: Array, scale_a: Any, scale_b: Any, d: Array, threads: int) -> bool:
     """engine_numba.dots if nothing stands in the way; False, and d as it was, if something does."""
     sums = _sums(ins)
-    if not sums or b.shape[1] < FEWEST:
+    if not sums:
         return False
     batch, m, k = a.shape
     rows, n, pairs, half = batch * m, b.shape[1], ins.method == "fp8_through_f16", ins.d == _F16
