@@ -43,6 +43,8 @@ def codes(x: object, fmt: Format, name: str) -> np.ndarray:
     """
     array = np.asarray(x)
     allowed = carriers(fmt)
+    if array.dtype == allowed[0] and fmt.bits >= 8:
+        return array.view(fmt.code_dtype)
     native = array.dtype if array.dtype in allowed else array.dtype.newbyteorder("=")
     if native not in allowed:
         some = " or ".join(dict.fromkeys(t.name for t in allowed))
@@ -80,7 +82,7 @@ def any_codes(x: object, fmt: Format, name: str) -> np.ndarray:
 def from_codes(x: np.ndarray, fmt: Format) -> np.ndarray:
     """The typed array of the codes `x`; codes themselves where numpy and ml_dtypes have no such type."""
     carrier = carriers(fmt)[0]
-    return x.astype(f"u{carrier.itemsize}", copy=False).view(carrier)
+    return (x if x.itemsize == carrier.itemsize else x.astype(f"u{carrier.itemsize}")).view(carrier)
 
 
 def as_numpy(x: Any) -> np.ndarray:

@@ -93,11 +93,12 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
     is zero. C works in `threads` threads: elements do not depend on each other. Raises EngineUnavailable.
     """
     dots = choose(engine)
-    workers = thread_count(threads)
+    large = dots is _c and d.size * a.shape[-1] > _SMALL
+    workers = thread_count(threads) if large or threads is not None else 1
+    workers = workers if large else 1
     if not d.size:
         return
     tiled = dots is _c and d.shape[-2] * d.shape[-1] >= _TILE
-    workers = workers if dots is _c and d.size * a.shape[-1] > _SMALL else 1
     if tiled:
         _need_c()
     if tiled and workers == 1 and d.ndim == 2:          # one call, without the cost of cutting
