@@ -143,7 +143,7 @@ static reader reader_of(const format *f, bool scaled)
         .nan = f->row.specials == EMU_SPECIALS_FNUZ ? (uint32_t)f->sign : UINT32_MAX,
         .smallest = f->row.bias == 127 ? UINT32_C(1) << f->row.frac_bits : 0,
         .rebias = (uint32_t)(127 - f->row.bias) << 23, .pad = f->row.low_pad, .move = 23 - f->row.frac_bits,
-        .scaled = scaled,
+        .sign_up = f->sign ? 32 - bit_length(f->sign) : 0, .scaled = scaled,
     };
 }
 

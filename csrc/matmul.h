@@ -35,7 +35,7 @@ typedef struct {                        /* how codes become floats */
     uint32_t nan;                       /* the code of minus zero, if that is NaN; else no code */
     uint32_t smallest;                  /* below it, a number is subnormal as a float too; 0 if none is */
     uint32_t rebias;                    /* added to an exponent field in float32's place */
-    int pad, move;                      /* low pad bits; then the shift to float32's place */
+    int pad, move, sign_up;             /* low pad bits; then the shifts to float32's places */
     bool scaled;
     int integer;                        /* if not 0: two's complement (-1) or plain (1) instead, of `move` bits */
 } reader;

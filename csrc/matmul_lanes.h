@@ -58,33 +58,53 @@ static void read_line(const unsigned char *restrict from, int64_t stride, int wi
         READ(uint32_t, stride)
 }
 
-typedef struct { words top, least, special; } found;
+typedef struct { words top, under, special; } found;        /* claims: the largest, the complement of the smallest */
+#define NOTHING ((found){.under = ~SIZE})
+
+typedef struct { words magnitude, sign, most, rebias, unit, lift; } splitter;
+
+/* A reader in all lanes. The asm keeps the compiler from making each one anew for every vector. */
+#define HOLD(x) __asm__("" : "+" REGISTER(x))
+static inline splitter in_lanes(const reader *f)
+{
+    const words zero = {0};
+    splitter is = {.magnitude = zero + f->magnitude, .sign = zero + f->sign, .most = zero + f->most,
+                              .rebias = zero + f->rebias, .unit = zero + (1u << 23), .lift = zero + (1u << 23) + f->rebias};
+    HOLD(is.magnitude);
+    HOLD(is.sign);
+    HOLD(is.most);
+    HOLD(is.rebias);
+    HOLD(is.unit);
+    HOLD(is.lift);
+    return is;
+}
 
 /* Codes into floats, exactly, and into the exponent fields they claim; 0 claims none. What a float cannot say (NaN, an
  * infinity, a subnormal of float32's own exponent range, a scale that leaves it) becomes 0 and special.
  * The fields are moved to float32's places and rebiased. A subnormal gets the exponent field of emin, which it claims, and
  * then loses the hidden bit that came with it, by an exact subtraction. A scale is added to the exponent. */
-static inline __attribute__((always_inline)) floats split(const reader *f, const uint32_t *from, const int32_t *scale,
-                                                          words *claim, found *seen)
+static inline __attribute__((always_inline)) floats split(const reader *f, const splitter *is,
+                                                          const uint32_t *from, const int32_t *scale, words *claim,
+                                                          found *seen)
 {
-    words codes, number, moved, bits, bad, unit = (words){0} + (1u << 23);
+    words codes, size, moved, bits, bad;
     __builtin_memcpy(&codes, from, sizeof codes);
     if (f->integer) {
         words up = codes << (32 - f->move);
         *claim = (words){0};
         return f->integer < 0 ? ROUNDED((ints)up >> (32 - f->move)) : ROUNDED(up >> (32 - f->move));
     }
-    number = (codes & f->magnitude) >> f->pad;
-    moved = number << f->move;
-    words subnormal = (words)((ints)moved < (ints)unit), there = (words)(number != 0);
-    bits = moved + f->rebias + (subnormal & unit);
-    words value = (words)((floats)bits - (floats)(subnormal & (unit + f->rebias)));
+    size = codes & is->magnitude;
+    moved = f->pad ? size >> f->pad << f->move : size << f->move;
+    words subnormal = (words)((ints)moved < (ints)is->unit), there = (words)(moved != 0);
+    bits = moved + is->rebias + (subnormal & is->unit);
+    words value = (words)((floats)bits - (floats)(subnormal & is->lift));
     words field = bits >> 23;
-    bad = (words)((ints)(codes & f->magnitude) > (ints)((words){0} + f->most));
+    bad = (words)((ints)size > (ints)is->most);
     if (f->nan != UINT32_MAX)
-        bad |= (words)((codes & (f->magnitude | f->sign)) == f->nan);
+        bad |= (words)((codes & (is->magnitude | is->sign)) == f->nan);
     if (f->smallest)
-        bad |= (words)((ints)number < (int32_t)f->smallest) & there;
+        bad |= (words)((ints)moved < (int32_t)(f->smallest << f->move)) & there;
     if (f->scaled) {
         ints by;
         __builtin_memcpy(&by, scale, sizeof by);
@@ -96,9 +116,9 @@ static inline __attribute__((always_inline)) floats split(const reader *f, const
     field &= there;
     seen->special |= bad;
     seen->top = (words)ints_max((ints)seen->top, (ints)field);
-    seen->least = ~(words)ints_max(~(ints)seen->least, ~(ints)(field | (~there & SIZE)));
+    seen->under = (words)ints_max((ints)seen->under, (ints)~(field | (~there & SIZE)));
     *claim = field;
-    return (floats)((value & there) | ((words)((codes & f->sign) != 0) & ~SIZE));
+    return (floats)((value & there) | (codes & is->sign) << f->sign_up);
 }
 
 static inline panel bounds(const found *seen)
@@ -106,7 +126,7 @@ static inline panel bounds(const found *seen)
     panel to = {.top = 0, .least = INT32_MAX};
     for (int lane = 0; lane < LANES; lane++) {
         to.top = (int)seen->top[lane] > to.top ? (int)seen->top[lane] : to.top;
-        to.least = (int)seen->least[lane] < to.least ? (int)seen->least[lane] : to.least;
+        to.least = (int)~seen->under[lane] < to.least ? (int)~seen->under[lane] : to.least;
     }
     if (!to.top)
         return (panel){0};
@@ -138,18 +158,18 @@ static panel take_a(const reader *f, int rows, int depth, int terms, int limit, 
                     const int32_t *scales, float *value, uint32_t *claim)
 {
     enum { MOST = 2 * CHUNK };
-    const reader own = *f;                      /* which the compiler keeps in registers, as nothing else points to it */
+    const splitter is = in_lanes(f);
     size_t deep = (size_t)depth, of = (size_t)terms;
-    found all = {.least = SIZE};
+    found all = NOTHING;
     uint64_t special = 0;
     bool hot = false;
     float line[MOST];
     uint32_t claims[MOST];
     for (size_t row = 0; row < (size_t)rows; row++) {
-        found seen = {.top = all.top, .least = all.least};
+        found seen = {.top = all.top, .under = all.under};
         for (size_t k = 0; k < deep; k += LANES) {
             words field;
-            floats x = split(&own, codes + row * CODES(deep) + k, scales + row * CODES(deep) + k, &field, &seen);
+            floats x = split(f, &is, codes + row * CODES(deep) + k, scales + row * CODES(deep) + k, &field, &seen);
             field |= field << 8;
             field |= field << 16;
             __builtin_memcpy(line + k, &x, sizeof x);
@@ -190,14 +210,15 @@ static panel take_a(const reader *f, int rows, int depth, int terms, int limit, 
 
 static panel take_b(const reader *f, int depth, const uint32_t *codes, const int32_t *scales, float *value, uint8_t *claim)
 {
-    const reader own = *f;
-    found seen[4] = {{.least = SIZE}, {.least = SIZE}, {.least = SIZE}, {.least = SIZE}};
+    const splitter is = in_lanes(f);
+    found seen[4] = {NOTHING, NOTHING, NOTHING, NOTHING};
     for (size_t k = 0; k < (size_t)depth; k++) {
         words packed = {0};
+#pragma GCC unroll 4
         for (size_t v = 0; v < 4; v++) {
             words field;
             size_t at = k * WIDTH + v * LANES;
-            *(floats *)(value + at) = split(&own, codes + at, scales + at, &field, &seen[v]);
+            *(floats *)(value + at) = split(f, &is, codes + at, scales + at, &field, &seen[v]);
             packed |= field << (8 * v);
         }
         ((words *)claim)[k] = packed;
@@ -205,7 +226,7 @@ static panel take_b(const reader *f, int depth, const uint32_t *codes, const int
     found all = seen[0];
     for (int v = 1; v < 4; v++) {
         all.top = (words)ints_max((ints)all.top, (ints)seen[v].top);
-        all.least = ~(words)ints_max(~(ints)all.least, ~(ints)seen[v].least);
+        all.under = (words)ints_max((ints)all.under, (ints)seen[v].under);
     }
     panel to = bounds(&all);
     bytes lost = rebase((bytes *)claim, (size_t)depth, &to);
