@@ -293,6 +293,18 @@ static bool take_apart(const format *binary64, double value, divisor *d)
     return !x.negative && (x.kind == INF || d->sig) && d->sig >> 40 == 0 && x.exp > -700 && x.exp < 500;
 }
 
+/* Are all of them divisors for certain? The last 13 of 53 bits are zero, and the exponent is far from its ends. */
+static bool ordinary(int64_t n, const double *divisors)
+{
+    uint64_t bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t code;
+        memcpy(&code, &divisors[i], sizeof code);
+        bad |= (code & 0x1FFF) | (uint64_t)((code >> 52) - (1023 - 400) > 800);
+    }
+    return !bad;
+}
+
 /* x / d to 45 bits or more, and a last one that says whether there are others: all that a rounding reads. */
 static number over(number x, divisor d)
 {
@@ -333,7 +345,8 @@ static bool by_powers(const conversion *c, int64_t blocks, const double *divisor
 {
     const emu_conversion *how = c->how;
     int mode = how->rounding, frac = c->to.row.frac_bits;
-    if (how->over[0] != how->infinity[0] || how->over[1] != how->infinity[1] || mode == EMU_ROUND_RD || mode == EMU_ROUND_RU || mode == EMU_ROUND_RO || c->to.emin - frac < -90)
+    if (how->over[0] != how->infinity[0] || how->over[1] != how->infinity[1] || mode == EMU_ROUND_RD
+        || mode == EMU_ROUND_RU || mode == EMU_ROUND_RO || c->to.emin - frac < -90)
         return false;
     bool all = true;
     for (int64_t i = 0; i < blocks; i++) {
@@ -405,7 +418,7 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
         return EMU_BAD_SHAPE;
     wide = c;
     describe(&BINARY64, &wide.from);
-    for (int64_t i = 0; i < blocks; i++)
+    for (int64_t i = ordinary(blocks, divisors) ? blocks : 0; i < blocks; i++)
         if (!take_apart(&wide.from, divisors[i], &unused))
             return EMU_BAD_ROW;
     bool binary64 = how->from.bits == 64 && how->from.frac_bits == 52 && how->from.bias == 1023

@@ -28,12 +28,12 @@ from .exact import decode
 from .formats import Float, Format, Integer, Table, number_format
 from .record import COUNTS, conversion
 from .rounding import MODES, STOCHASTIC, Policy
-from .threads import spread
+from .threads import spread, thread_count
 
 __all__ = ["BLOCKS", "POWERS", "BlockArray", "BlockFormat", "from_128x4", "to_128x4"]
 
 Array = np.ndarray
-CHUNK = 1 << 20         # elements that one thread quantises at a time: they stay in its cache
+CHUNK = 1 << 20         # elements that one thread quantises at a time, or some more
 _F32_MAX = np.finfo(np.float32).max
 
 # Rules that make the scale a power of two: 2**(e - emax of the element), e being the exponent of amax, plus one if the
@@ -622,11 +622,24 @@ class _Job:
             raise BadOperand(f"x needs {wide.name}, and mode {self.mode} computes in float32; convert it first")
         words = draw(0, x.size)
         words = None if words is None else words.reshape(x.shape)
-        parts, tensor = pieces(x.shape, axes, self.fmt.block), None
+        along, tensor = axes == (x.ndim - 1,), None
+        room = min(4 * CHUNK, max(CHUNK, -(-x.size // thread_count()))) if along else 0
+        parts = pieces(x.shape, axes, self.fmt.block, room)
+        levels: list[Array | None] = [None] * len(parts)
+
+        def level(part: tuple[Slices, Slices, tuple[int, ...]]) -> tuple[float, Array | None]:
+            values = floats(x[part[0]], given)
+            if not along:
+                return self.top(values), None
+            amax = amax_of(gather(values, axes, part[2]), self.engine)
+            return float(amax.max(initial=0)) if np.isfinite(amax).all() else self.top(values), amax
+
         if two_level:
             top = tensor_amax
             if top is None:
-                top = max(spread(lambda part: self.top(floats(x[part[0]], given)), parts), default=0.0)
+                found = spread(level, parts)
+                levels = [amax for _, amax in found]
+                top = max((most for most, _ in found), default=0.0)
             if not 0 <= top:
                 raise BadOperand(f"tensor_amax is {top}; it takes a magnitude, 0 or more")
             with np.errstate(all="ignore"):
@@ -635,15 +648,15 @@ class _Job:
         grid = scale_shape(x.shape, axes, self.fmt.block)
         scales = np.empty([grid[front(axes, x.ndim).index(a)] for a in range(x.ndim)], self.fmt.scale.code_dtype)
 
-        def work(part: tuple[Slices, Slices, tuple[int, ...]]) -> Array:
-            where, at, size = part
+        def work(task: tuple[tuple[Slices, Slices, tuple[int, ...]], Array | None]) -> Array:
+            (where, at, size), amax = task
             values = gather(floats(x[where], given), axes, size)
             drawn = None if words is None else gather(words[where], axes, size)
             there = y[where]
             straight = there.flags.c_contiguous and axes == (x.ndim - 1,)
             codes = there.reshape(values.shape) if straight else np.empty(values.shape, y.dtype)
             with np.errstate(all="ignore"):
-                found, counts = self.chunk(values, tensor, drawn, codes, size)
+                found, counts = self.chunk(values, amax, tensor, drawn, codes, size)
             self.fmt.stored(codes)
             if not straight:
                 y[where] = scatter(codes, there.shape, axes, size)
@@ -651,7 +664,7 @@ class _Job:
                                  (1,) * len(axes))
             return counts
 
-        counts = np.array(spread(work, parts), np.int64).reshape(-1, len(COUNTS) + 1).sum(axis=0)
+        counts = np.array(spread(work, list(zip(parts, levels))), np.int64).reshape(-1, len(COUNTS) + 1).sum(axis=0)
         return y, scales, tensor and tensor.scale, counts
 
     def top(self, x: Array) -> float:
@@ -662,10 +675,10 @@ class _Job:
         seen = np.isfinite(x) if self.mode == "exact" else ~np.isnan(x)
         return float(np.abs(x[seen]).max(initial=0))
 
-    def chunk(self, x: Array, tensor: _Tensor | None, words: Array | None, y: Array,
+    def chunk(self, x: Array, amax: Array | None, tensor: _Tensor | None, words: Array | None, y: Array,
               size: tuple[int, ...]) -> tuple[Array, Array]:
         """Fill y with the codes of a few blocks of that size: their scales, counts, and numbers lost to NaN scales."""
-        amax = amax_of(x, self.engine)
+        amax = amax_of(x, self.engine) if amax is None else amax
         bad, nans = np.flatnonzero(np.isnan(amax)), 0
         if bad.size:                                        # rare, so there may be copies
             x, isnan = x.copy(), np.isnan(x[bad])
