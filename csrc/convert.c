@@ -456,6 +456,36 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
     return EMU_DONE;
 }
 
+int emu_convert_by_powers(const emu_conversion *how, int64_t blocks, int64_t size, const float *x, uint32_t up,
+                          const uint8_t *scale_of, const double *divisor_of, const uint32_t *random, void *y, uint8_t *scales)
+{
+    enum { ELEMENTS = 1 << 15, MOST = 1024 };       /* which stay in the cache between their two uses */
+    const uint32_t infinity = 0x7F800000;
+    const int bytes = how->to.bits > 32 ? 8 : how->to.bits > 16 ? 4 : how->to.bits > 8 ? 2 : 1;
+    const int64_t fit = size > 0 ? ELEMENTS / size : 0, each = fit < 1 ? 1 : fit < MOST ? fit : MOST;
+    for (int64_t i = 0; i < blocks; i += each) {
+        int64_t count = blocks - i < each ? blocks - i : each;
+        uint32_t amax[MOST], largest = 0;
+        double divisors[MOST];
+        int status = emu_amax(4, count, size, x + i * size, amax);
+        if (status)
+            return status;
+        for (int64_t b = 0; b < count; b++) {
+            uint8_t scale = scale_of[amax[b] < infinity ? (amax[b] + up) >> 23 : 256];
+            largest = largest > amax[b] ? largest : amax[b];
+            scales[i + b] = scale;
+            divisors[b] = divisor_of[scale];
+        }
+        if (largest > infinity)
+            return EMU_BAD_ROW;
+        status = emu_convert_over(how, count * size, size, x + i * size, divisors, random ? random + i * size : NULL,
+                                  (unsigned char *)y + i * size * bytes, NULL);
+        if (status)
+            return status;
+    }
+    return EMU_DONE;
+}
+
 void emu_scaled(int64_t n, int64_t size, const uint8_t *x, const float *values, const float *zeros, const float *scales,
                 float factor, float *y)
 {

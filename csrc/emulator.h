@@ -163,6 +163,11 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
 int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const void *x, const double *divisors,
                      const uint32_t *random, void *y, int64_t *counts);
 
+/* That of whole blocks of binary32, whose scales follow from their amax (its code): scale_of[(amax + up) >> 23] of 257, the
+ * last for infinities, and with it divisor_of[scale] of 256. EMU_BAD_ROW if there is a NaN. */
+int emu_convert_by_powers(const emu_conversion *how, int64_t blocks, int64_t size, const float *x, uint32_t up,
+                          const uint8_t *scale_of, const double *divisor_of, const uint32_t *random, void *y, uint8_t *scales);
+
 /* y[i] = (values[x[i]] - zeros[i / size]) * scales[i / size] * factor in binary32, operation by operation; zeros may be
  * NULL. */
 void emu_scaled(int64_t n, int64_t size, const uint8_t *x, const float *values, const float *zeros, const float *scales,

@@ -611,6 +611,13 @@ class _Job:
                              "rounded the same way each time, in mode exact or te")
 
     @property
+    def one_pass(self) -> bool:
+        """Does C make the scales of float32 blocks itself: a table's entry for each exponent of amax?"""
+        return (self.mode == "exact" and self.fmt.rule in POWERS and self.fmt.scale.bits <= 8 and not self.counted
+                and self.fmt.grid.emax + self.fmt.scale.emin - self.fmt.scale.frac_bits >= -126 and in_c(self.engine)
+                and "error" not in (self.policy.overflow, self.policy.nan))
+
+    @property
     def scale_max(self) -> float:
         number = decode(self.fmt.scale, self.fmt.scale.max_code)
         return self.given_scale_max or math.ldexp(number.sig, number.exp)
@@ -678,6 +685,11 @@ class _Job:
     def chunk(self, x: Array, amax: Array | None, tensor: _Tensor | None, words: Array | None, y: Array,
               size: tuple[int, ...]) -> tuple[Array, Array]:
         """Fill y with the codes of a few blocks of that size: their scales, counts, and numbers lost to NaN scales."""
+        if tensor is None and self.one_pass and x.dtype == np.float32 and len(x):
+            table, up = _powers(self.fmt, x.dtype)
+            how, scales = conversion(number_format("float32"), self.fmt.grid, self.policy), np.empty(len(x), np.uint8)
+            if engine_c.converts_by_powers(how, x, int(up), table, _divisors(self.fmt.scale, 1.0), words, y, scales):
+                return from_codes(scales, self.fmt.scale), np.zeros(len(COUNTS) + 1, np.int64)
         amax = amax_of(x, self.engine) if amax is None else amax
         bad, nans = np.flatnonzero(np.isnan(amax)), 0
         if bad.size:                                        # rare, so there may be copies

@@ -166,6 +166,17 @@ def amax(x: np.ndarray, top: np.ndarray) -> None:
     module.lib.emu_amax(x.dtype.itemsize, *x.shape, module.ffi.from_buffer(x), module.ffi.from_buffer(top))
 
 
+def converts_by_powers(how: Conversion, x: np.ndarray, up: int, scale_of: np.ndarray, divisor_of: np.ndarray,
+                       random: np.ndarray | None, y: np.ndarray, scales: np.ndarray) -> bool:
+    """Fill codes y and uint8 scales of float32 x (blocks, size), each scale following from its block's amax as at
+    emu_convert_by_powers; False, with rubbish in them, where C cannot: a block has a NaN, or a divisor is none."""
+    module = _library()
+    view = module.ffi.from_buffer
+    return not module.lib.emu_convert_by_powers(
+        _conversion(how), *x.shape, view("float *", x), up, view("uint8_t *", scale_of), view("double *", divisor_of),
+        module.ffi.NULL if random is None else view("uint32_t *", random), view(y), view("uint8_t *", scales))
+
+
 def converts_over(how: Conversion, x: np.ndarray, divisors: np.ndarray, random: np.ndarray | None, y: np.ndarray,
                   counts: np.ndarray | None) -> None:
     """As `converts`, of x (blocks, size) over float64 divisors (blocks). Raises EngineUnavailable for other divisors

@@ -235,6 +235,24 @@ def test_c_is_numpy_bit_for_bit(isa):
 
 
 @pytest.mark.sanitize
+@pytest.mark.skipif(not engine_c.available(), reason=f"the C engine is not here: {engine_c.why_not()}")
+@pytest.mark.parametrize("nan", [False, True])
+@pytest.mark.parametrize("name", MX)
+def test_many_blocks_in_one_pass_of_c(name, nan):
+    """C makes power-of-two scales itself, some 32 thousand numbers at a time; numpy makes them elsewhere."""
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((2, 40_003)) * 2.0 ** rng.integers(-140, 125, (2, 40_003))).astype(np.float32)
+    x[0, [0, 39_000]], x[1, 31:70] = np.inf, 0
+    x[1, 35_000] = np.nan if nan else -np.inf
+    words = rng.integers(0, 1 << 16, x.shape, np.uint32)
+    for rule, block, options in (("floor", 32, {}), ("ceil", 7, {"rounding": "rz"}), ("even", 1500, {}), ("rceil", 1, {}),
+                                 ("floor", 40_003, {"rounding": "sr", "random": words, "random_bits": 16})):
+        c, other = (quantize(x, name, rule=rule, block=block, engine=engine, **options) for engine in ("c", "numba"))
+        assert np.array_equal(c.codes, other.codes), (rule, block)
+        assert np.array_equal(c.scales.view(np.uint8), other.scales.view(np.uint8)), (rule, block)
+
+
+@pytest.mark.sanitize
 @pytest.mark.skipif(not engine_c.available(), reason=f"C is what is tested, and it is not here: {engine_c.why_not()}")
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
 def test_any_divisor_in_c(isa):
