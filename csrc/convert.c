@@ -234,6 +234,8 @@ static bool in_lanes(lanes *p, const conversion *c, int bits, bool integers, boo
     memcpy(p->over, how->over, sizeof p->over);
     memcpy(p->zero, how->zero, sizeof p->zero);
     p->calm = calm_below(p, c, count);
+    uint64_t within = (uint64_t)(p->last - 1) << frac;          /* the last exponent, where rounding may overflow */
+    p->unbounded = p->calm < within ? p->calm : within;
     return true;
 }
 

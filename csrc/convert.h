@@ -41,6 +41,7 @@ typedef struct {
     int low_pad, to_sign;            /* places from the lane's sign down to the target's */
     bool sees_sign, refuses_sign;    /* does the sign matter; is below zero out of range */
     uint64_t sign;
+    uint64_t unbounded;              /* calm, where no bound is applied to what is rounded */
     uint64_t watch, calm;            /* where all of a block's lanes & watch are below calm, no number is out of range */
     uint64_t nan[2], infinity[2], over[2], zero[2];
     const double *divisor;           /* NULL, or one for each `per` numbers of x, which then are binary32 */

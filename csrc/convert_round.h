@@ -251,7 +251,7 @@ static bool NAME(cut)(const lanes *p, int n, const NAME(unaligned) *lane, unsign
     default: EACH(uint32_t);
     }
 #undef EACH
-    return worst < (LANE)p->calm;
+    return worst < (LANE)p->unbounded;
 }
 
 #ifdef CONVERT_IN_FLOAT
@@ -315,7 +315,7 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
 {
     LANE room[CONVERT_BLOCK], draw[CONVERT_BLOCK], magnitude[CONVERT_BLOCK], worst = 0;
     const NAME(unaligned) *lane = (const NAME(unaligned) *)x;
-    if (p->same && !count && NAME(load)(p, n, x, (NAME(unaligned) *)y) < (LANE)p->calm)
+    if (p->same && !count && NAME(load)(p, n, x, (NAME(unaligned) *)y) < (LANE)p->unbounded)
         return;
     if (p->load != LOAD_AS_IT_IS || p->least) {
         NAME(load)(p, n, x, room);

@@ -188,6 +188,19 @@ def test_wide_sources_at_every_number_midpoint_and_neighbour(source, target, mos
 
 
 @pytest.mark.sanitize
+@pytest.mark.parametrize("policy", POLICY_SET, ids=str)
+@pytest.mark.parametrize("target", ["bfloat16", "tfloat32", "float32", "float16"])
+@pytest.mark.parametrize("source", ["float64", "float32", "float16", "bfloat16"])
+def test_the_upper_end_in_rne_under_every_policy(source, target, policy):
+    """Between the largest number and infinity, where a bound or a carry may make the wrong one of it."""
+    source, target = FORMATS[source], FORMATS[target]
+    x = boundaries(source, target)[-3000:]
+    kinds = np.array([decode(source, code).kind for code in x.tolist()])
+    for kind in ("finite", "inf"):                  # each alone: a NaN among them takes the slow way
+        agree(conversion(source, target, policy), x[kinds == kind][-100:].copy(), ("exact", "c", "numba"))
+
+
+@pytest.mark.sanitize
 @pytest.mark.parametrize("source", ["int64", "uint64", "int32", "uint32", *(f.name for f in USER)])
 def test_other_wide_sources(source):
     source = next((f for f in USER if f.name == source), None) or FORMATS[source]
