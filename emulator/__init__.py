@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import exact, golden, integers
+from . import exact, integers
 from .blocks import BLOCKS, BlockArray, BlockFormat
 from .compare import Comparison, compare
 from .convert import PROFILES, Report, convert, differences
@@ -29,7 +29,7 @@ from .rounding import Policy
 from .unit import Unit, instruction
 
 if TYPE_CHECKING:
-    from . import arithmetic
+    from . import arithmetic, golden
     from .fragments import Fragment, copy_fragment, fragment
     from .judge import Verdict, check_kernel
     from .kernels import Kernel, Run
@@ -51,6 +51,7 @@ __version__ = "0.1.0"
 # Rooms that most programs never enter, and their names here: imported when one is first used.
 _LATER = {"arithmetic": "",
           "fragments": "Fragment copy_fragment fragment",
+          "golden": "",
           "judge": "Verdict check_kernel",
           "kernels": "Kernel Run",
           "limits": "FormatInfo finfo",
