@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emulator import engine_c
-
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"the figures are of the C engine: {engine_c.why_not()}")
+pytestmark = pytest.mark.usefixtures("c_engine")           # whose figures they are
 
 
 def bench(*arguments):

@@ -1,5 +1,6 @@
 """blocks and quantize: every rule against its definition in Fractions, hand-derived cases, layouts, instructions."""
 
+import importlib
 import itertools
 import math
 from dataclasses import replace
@@ -211,31 +212,25 @@ def hard(size: int) -> np.ndarray:
 
 
 @pytest.mark.sanitize
-@pytest.mark.skipif(not engine_c.available(), reason=f"C is what is tested, and it is not here: {engine_c.why_not()}")
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"], indirect=True)
 def test_c_is_numpy_bit_for_bit(isa):
-    if (best := engine_c.limit_isa(isa)) != isa:
-        pytest.skip(f"this CPU or compiler has no {isa}, only {best}")
-    try:
-        for i, (name, rounding) in enumerate(itertools.product([*BLOCKS, "user"], MODES)):
-            fmt, size = BLOCKS.get(name, USER), (16, 32, 5, 33)[i % 4]
-            options = {"rounding": rounding, "block": size, "return_report": i % 3 > 0, "nan": ("block", "max")[i % 2]}
-            if rounding in STOCHASTIC:
-                options |= {"seed": i, "random_bits": (32, 8, 24)[i % 3]}
-            x = hard(size)
-            with np.errstate(invalid="ignore"):                # signalling NaNs
-                x = x.astype(np.float64) if i % 5 == 4 else x
-            results = [fmt.quantize(x, engine=engine, **options) for engine in ("c", "numba")]
-            c, numpy = (r[0] if options["return_report"] else r for r in results)
-            assert (c.codes == numpy.codes).all(), (name, options, np.argwhere(c.codes != numpy.codes)[:3])
-            assert c.scales.tobytes() == numpy.scales.tobytes() and c.tensor_scale == numpy.tensor_scale
-            assert not options["return_report"] or results[0][1] == results[1][1], (name, options)
-    finally:
-        engine_c.limit_isa("avx512fp16")
+    for i, (name, rounding) in enumerate(itertools.product([*BLOCKS, "user"], MODES)):
+        fmt, size = BLOCKS.get(name, USER), (16, 32, 5, 33)[i % 4]
+        options = {"rounding": rounding, "block": size, "return_report": i % 3 > 0, "nan": ("block", "max")[i % 2]}
+        if rounding in STOCHASTIC:
+            options |= {"seed": i, "random_bits": (32, 8, 24)[i % 3]}
+        x = hard(size)
+        with np.errstate(invalid="ignore"):                # signalling NaNs
+            x = x.astype(np.float64) if i % 5 == 4 else x
+        results = [fmt.quantize(x, engine=engine, **options) for engine in ("c", "numba")]
+        c, numpy = (r[0] if options["return_report"] else r for r in results)
+        assert (c.codes == numpy.codes).all(), (name, options, np.argwhere(c.codes != numpy.codes)[:3])
+        assert c.scales.tobytes() == numpy.scales.tobytes() and c.tensor_scale == numpy.tensor_scale
+        assert not options["return_report"] or results[0][1] == results[1][1], (name, options)
 
 
 @pytest.mark.sanitize
-@pytest.mark.skipif(not engine_c.available(), reason=f"the C engine is not here: {engine_c.why_not()}")
+@pytest.mark.usefixtures("c_engine")
 @pytest.mark.parametrize("nan", [False, True])
 @pytest.mark.parametrize("name", MX)
 def test_many_blocks_in_one_pass_of_c(name, nan):
@@ -253,30 +248,24 @@ def test_many_blocks_in_one_pass_of_c(name, nan):
 
 
 @pytest.mark.sanitize
-@pytest.mark.skipif(not engine_c.available(), reason=f"C is what is tested, and it is not here: {engine_c.why_not()}")
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"], indirect=True)
 def test_any_divisor_in_c(isa):
     """Against Fractions: E2M1 of any float32 over any divisor of up to 40 bits, in any mode that is not random."""
-    if (best := engine_c.limit_isa(isa)) != isa:
-        pytest.skip(f"this CPU or compiler has no {isa}, only {best}")
     e2m1, rng = number_format("e2m1"), np.random.default_rng(2)
     divisors = np.ldexp(rng.integers(1, 1 << 40, 60).astype(np.float64), rng.integers(-60, 20, 60))
     divisors[:20] = np.ldexp(1.0, rng.integers(-126, 120, 20))
     near = divisors[:, None] * rng.choice([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 6, 7, 0.5, 3], (60, 8))
     x = np.nextafter(near.astype(np.float32), rng.choice([-np.inf, 0, np.inf, 1e-30], near.shape).astype(np.float32))
-    try:
-        for mode in set(MODES) - set(STOCHASTIC):
-            y = np.empty(x.shape, np.uint8)
-            how = conversion(F32, e2m1, emulator.Policy(mode, "saturate", "zero"))
-            engine_c.converts_over(how, x, divisors, None, y, None)
-            for i, j in np.ndindex(x.shape):
-                exact = Fraction(float(x[i, j])) / Fraction(float(divisors[i]))
-                assert y[i, j] == (rounded(e2m1, exact, mode) if exact else 0), (mode, x[i, j], divisors[i])
-        for bad in (0.0, -1.0, np.nan, 1 + 2.0**-45, 2.0**600):
-            with pytest.raises(emulator.EngineUnavailable):
-                engine_c.converts_over(how, x[:1], np.array([bad]), None, y, None)
-    finally:
-        engine_c.limit_isa("avx512fp16")
+    for mode in set(MODES) - set(STOCHASTIC):
+        y = np.empty(x.shape, np.uint8)
+        how = conversion(F32, e2m1, emulator.Policy(mode, "saturate", "zero"))
+        engine_c.converts_over(how, x, divisors, None, y, None)
+        for i, j in np.ndindex(x.shape):
+            exact = Fraction(float(x[i, j])) / Fraction(float(divisors[i]))
+            assert y[i, j] == (rounded(e2m1, exact, mode) if exact else 0), (mode, x[i, j], divisors[i])
+    for bad in (0.0, -1.0, np.nan, 1 + 2.0**-45, 2.0**600):
+        with pytest.raises(emulator.EngineUnavailable):
+            engine_c.converts_over(how, x[:1], np.array([bad]), None, y, None)
 
 
 # --- modes, as their sources compute ----------------------------------------------------------------------------------
@@ -340,6 +329,7 @@ def test_torchao_operation_by_operation():
 
 
 @pytest.mark.sanitize
+@pytest.mark.usefixtures("c_engine")
 @pytest.mark.parametrize("options", [dict(), dict(overflow="propagate"), dict(rounding="rz"), dict(rounding="ru", rule="even"),
                                      dict(tensor_amax=1e-40), dict(nan="zero", axis=0)], ids=str)
 @pytest.mark.parametrize("name", ["mxfp4", "mxfp8_e5m2", "mxint8", "nvfp4"])
@@ -393,7 +383,8 @@ def test_pieces_cover_an_array_once():
 def test_microxcaling_but_below_powers_of_two(name):
     """Its log2 in float32 takes what lies just below 2**k for 2**k: the scale of such a block is twice ours."""
     ops = pytest.importorskip("mx.mx_ops", reason="microxcaling (github.com/microsoft/microxcaling) is not on the path")
-    torch, specs = pytest.importorskip("torch"), pytest.importorskip("mx.specs").get_default_mx_specs()
+    torch = pytest.importorskip("torch", reason="torch, on which microxcaling stands, is not installed")
+    specs = importlib.import_module("mx.specs").get_default_mx_specs()
 
     def theirs(x, how):
         return ops.quantize_mx_op(torch.from_numpy(x), specs, name.removeprefix("mx"), 32, [-1], how).numpy()

@@ -19,7 +19,7 @@ from emulator.instructions import Adder, find
 from emulator.record import FIELDS, FORMAT_FIELDS, record
 from emulator.rounding import MODES, OVERFLOWS
 
-pytestmark = [pytest.mark.sanitize, pytest.mark.skipif(not engine_c.available(), reason=f"no C: {engine_c.why_not()}")]
+pytestmark = [pytest.mark.sanitize, pytest.mark.usefixtures("c_engine")]
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 HMMA = find("sm_90", "mma.m16n8k16.f32.f16.f16.f32")

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import emulator
-from emulator import IN_ORDER, BadOperand, Promote, SplitK, StreamK, arrays, check_kernel, engine_c
+from emulator import IN_ORDER, BadOperand, Promote, SplitK, StreamK, arrays, check_kernel
 from emulator.judge import Candidate, family
 
-pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"too large for Numba, no C engine: {engine_c.why_not()}")
+pytestmark = pytest.mark.usefixtures("c_engine")          # too large for Numba
 
 FP8 = emulator.instruction("sm_90", "wgmma.m64n64k32.f32.e4m3.e4m3")
 F16 = emulator.instruction("sm_80", "mma.m16n8k16.f32.f16.f16.f32")

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import emulator
-from emulator import BadOperand, Kernel, Promote, SplitK, Stage, StreamK, arrays, cases, cli, engine_c
+from emulator import BadOperand, Kernel, Promote, SplitK, Stage, StreamK, arrays, cases, cli
 from emulator.formats import Integer
 from emulator.fragments import fragment
 
-pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"too large for Numba, no C engine: {engine_c.why_not()}")
+pytestmark = pytest.mark.usefixtures("c_engine")          # too large for Numba
 
 F16, BF16, TF32 = (("sm_80", f"mma.m16n8k{k}.f32.{t}.{t}.f32") for k, t in ((16, "f16"), (16, "bf16"), (8, "tf32")))
 NVF4_120 = "sm_120", "mma.m16n8k64.kind::mxf4nvf4.scale_vec::4X.f32.e2m1.e2m1.f32.ue4m3"

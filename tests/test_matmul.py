@@ -19,7 +19,7 @@ from emulator import IN_ORDER, BadOperand, EngineUnavailable, Promote, SplitK, S
 from emulator.formats import FORMATS, Float
 from emulator.instructions import find
 
-pytestmark = pytest.mark.skipif(not engine_c.available(), reason=f"no C engine: {engine_c.why_not()}")
+pytestmark = pytest.mark.usefixtures("c_engine")
 matmul = sys.modules["emulator.matmul"]
 
 # A row for each kind of arithmetic that has a kernel, and two that have none.

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 import emulator
-from emulator import engine_c
 from emulator.cli import main
 from emulator.errors import BadOperand, UnknownInstruction
 from emulator.nn import (
@@ -300,28 +299,29 @@ MIXED = Recipe("mixed", Gemm(Scaled("float8_e4m3fn", history=3), Scaled("float8_
 SMALL_DIGEST, NVFP4_DIGEST = "973c3311670ef24c", "349f41a775d7dbb9"
 
 
-def ways():
-    yield "c on one thread", {"engine": "c", "threads": 1}, "avx512fp16"
-    yield "c on three threads", {"engine": "c", "threads": 3}, "avx512fp16"
-    for isa in ("avx512", "avx2", "portable"):
-        yield f"c with {isa} at most", {"engine": "c"}, isa
-    yield "numba", {"engine": "numba"}, ""
-
-
-@pytest.mark.parametrize("choices, isa", [pytest.param(*way[1:], id=way[0]) for way in ways()])
-def test_the_same_seed_gives_the_same_bits(choices, isa, monkeypatch):
-    """Weights after 100 steps, and of a transformer by the recipe that has most in it after 5."""
-    if isa and not engine_c.available():
-        pytest.skip(engine_c.why_not())
-    monkeypatch.setenv("EMULATOR_ENGINE", choices["engine"])
-    try:
-        if isa:
-            engine_c.limit_isa(isa)
+@pytest.fixture
+def the_same_bits(monkeypatch):
+    """Weights after 100 steps, and of a transformer by the recipe that has most in it after 5, with the engine given."""
+    def check(**choices):
+        monkeypatch.setenv("EMULATOR_ENGINE", choices["engine"])
         assert train(SMALL, MIXED, seed=1, **choices).digest()[:16] == SMALL_DIGEST
         assert tiny("nvfp4", 5, **choices).digest()[:16] == NVFP4_DIGEST
-    finally:
-        if isa:
-            engine_c.limit_isa("avx512fp16")
+    return check
+
+
+@pytest.mark.usefixtures("c_engine")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_same_seed_gives_the_same_bits_on_any_threads(threads, the_same_bits):
+    the_same_bits(engine="c", threads=threads)
+
+
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "portable"], indirect=True)
+def test_the_same_seed_gives_the_same_bits_on_any_cpu(isa, the_same_bits):
+    the_same_bits(engine="c")
+
+
+def test_the_same_seed_gives_the_same_bits_on_numba(the_same_bits):
+    the_same_bits(engine="numba")
 
 
 def test_another_seed_gives_other_bits():
