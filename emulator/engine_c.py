@@ -45,26 +45,33 @@ def why_not() -> str:
 def __getattr__(name: str) -> Any:
     if name not in ("lib", "ffi"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not available():
-        raise EngineUnavailable(f"the C engine is not here: {why_not()}")
-    return getattr(_open()[0], name)
+    return getattr(_library(), name)
+
+
+def _library() -> Any:
+    module, why = _open()
+    if module is None:
+        raise EngineUnavailable(f"the C engine is not available: {why}; use engine='numba'")
+    return module
 
 
 def _row(ins: Instruction) -> tuple[Any, Any, Any]:
     """cffi's ffi and lib, and the row of `ins` as an `emu_row *`."""
-    module, why = _open()
-    if module is None:
-        raise EngineUnavailable(f"the C engine is not here: {why}")
+    module = _library()
     row = vars(ins).get("_record")          # kept with the instruction, as cached_property keeps what follows from it
     if row is None:
         row = vars(ins)["_record"] = record(ins)
     return module.ffi, module.lib, module.ffi.from_buffer("emu_row *", row)
 
 
+def _why(status: int) -> str:
+    module = _library()
+    return module.ffi.string(module.lib.emu_why(status)).decode()
+
+
 def _check(status: int, ins: Instruction) -> None:
     if status:
-        lib, ffi = _open()[0].lib, _open()[0].ffi
-        raise EngineUnavailable(f"the C engine cannot do {ins}: {ffi.string(lib.emu_why(status)).decode()}")
+        raise EngineUnavailable(f"the C engine cannot do {ins}: {_why(status)}")
 
 
 _LANES = 8          # independent dot products from which computing them side by side pays
@@ -117,19 +124,10 @@ def tile(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None, s
 
 def limit_isa(name: str) -> str:
     """Let `product` use the kernels up to those of `name`: portable, avx2, avx512, avx512fp16; what it now uses."""
-    module, why = _open()
-    if module is None:
-        raise EngineUnavailable(f"the C engine is not here: {why}")
+    module = _library()
     if module.lib.emu_limit_isa(name.encode()):
         raise EngineUnavailable(f"{name!r} is no instruction set; they are portable, avx2, avx512 and avx512fp16")
     return module.ffi.string(module.lib.emu_isa()).decode()
-
-
-def _library() -> Any:
-    module, why = _open()
-    if module is None:
-        raise EngineUnavailable(f"the C engine is not here: {why}")
-    return module
 
 
 @functools.lru_cache(64)
@@ -156,8 +154,7 @@ def converts(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.nd
         _conversion(how), x.size, view(x), null if random is None else view("uint32_t *", random), view(y),
         null if counts is None else view("int64_t *", counts))
     if status:
-        raise EngineUnavailable(f"the C engine cannot convert {how.source} to {how.target}: "
-                                f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
+        raise EngineUnavailable(f"the C engine cannot convert {how.source} to {how.target}: {_why(status)}")
 
 
 def amax(x: np.ndarray, top: np.ndarray) -> None:
@@ -189,7 +186,7 @@ def converts_over(how: Conversion, x: np.ndarray, divisors: np.ndarray, random: 
         null if counts is None else view("int64_t *", counts))
     if status:
         raise EngineUnavailable(f"the C engine cannot convert {how.source} over these divisors to {how.target}: "
-                                f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
+                                f"{_why(status)}")
 
 
 def scaled(x: np.ndarray, values: np.ndarray, zeros: np.ndarray | None, scales: np.ndarray, factor: float,
@@ -227,8 +224,7 @@ def accumulate(to: Conversion, back: Conversion, terms: np.ndarray, random: np.n
         null if random is None else view("uint32_t *", random), view("double *", totals),
         null if lost is None else view("double *", lost), view(codes), view("int64_t *", counts))
     if status:
-        raise EngineUnavailable(f"the C engine cannot add in {to.target}: "
-                                f"{module.ffi.string(module.lib.emu_why(status)).decode()}")
+        raise EngineUnavailable(f"the C engine cannot add in {to.target}: {_why(status)}")
 
 
 def philox4x32(seed: int, start: int, words: np.ndarray) -> None:

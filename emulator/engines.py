@@ -47,14 +47,8 @@ def _numba(*args: Any) -> None:
 _TILE = 16 * 8      # outputs from which taking operands apart into planes pays
 
 
-def _need_c() -> None:
-    if not engine_c.available():
-        raise EngineUnavailable(f"the C engine is not available: {engine_c.why_not()}; use engine='numba'")
-
-
 def _c(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray, scale_a: np.ndarray | None,
        scale_b: np.ndarray | None, d: np.ndarray) -> None:
-    _need_c()
     if a.shape[1] * b.shape[1] < _TILE:
         engine_c.dots(ins, a, b, c, scale_a, scale_b, d)
     else:
@@ -99,8 +93,6 @@ def product(ins: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray | None
     if not d.size:
         return
     tiled = dots is _c and d.shape[-2] * d.shape[-1] >= _TILE
-    if tiled:
-        _need_c()
     if tiled and workers == 1 and d.ndim == 2:          # one call, without the cost of cutting
         engine_c.product(ins, a, b, c, scale_a, scale_b, d)
         return

@@ -85,9 +85,10 @@ class Unit(Instruction):
             if (scale is None) == bool(self.block):
                 wants = f"needs it: one {self.scale} per {self.block} elements of k" if self.block else "has no scales"
                 raise BadOperand(f"{name} is {'missing' if scale is None else 'given'}; {self} {wants}")
-        operands = (("a", a, self.a), ("b", b, self.b), ("c", c, self.c), ("scale_a", scale_a, self.scale),
-                    ("scale_b", scale_b, self.scale))
-        return tuple(None if x is None else read(x, fmt, name) for name, x, fmt in operands)
+        a, b, c = read(a, self.a, "a"), read(b, self.b, "b"), None if c is None else read(c, self.c, "c")
+        if not self.block:
+            return a, b, c, None, None
+        return a, b, c, read(scale_a, self.scale, "scale_a"), read(scale_b, self.scale, "scale_b")
 
     def _tiles(self, operands: tuple, engine: str | None) -> Array:
         a, b, c, scale_a, scale_b = operands

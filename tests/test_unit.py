@@ -153,7 +153,6 @@ def test_engines_by_name(monkeypatch):
         F16(a, b)
     monkeypatch.delenv("EMULATOR_ENGINE")
     assert engines.default() == ("c" if engine_c.available() else "numba")
-    monkeypatch.setattr(engine_c, "available", lambda: False)
-    monkeypatch.setattr(engine_c, "why_not", lambda: "no C compiler worked")
+    monkeypatch.setattr(engine_c, "_open", lambda: (None, "no C compiler worked"))
     with pytest.raises(EngineUnavailable, match="the C engine is not available: no C compiler worked; use engine='numba'"):
         F16(a, b, engine="c")

@@ -141,10 +141,11 @@ def scaling(repeats: int) -> Iterator[tuple[str, float]]:
     large, small = (operands(ins, n, rng)[:2] for n in (1024, 128))
 
     def took(given: tuple, threads: int, times: int = 1) -> float:
-        start = time.perf_counter()
+        stamps = [time.perf_counter()]
         for _ in range(times):
             emulator.matmul(*given, on=ins, engine="c", threads=threads)
-        return (time.perf_counter() - start) / times
+            stamps.append(time.perf_counter())
+        return statistics.median(np.diff(stamps))
 
     took(large, 2)
     found = [(took(large, 1), took(large, 2), took(small, 1, 50)) for _ in range(repeats)]
