@@ -16,15 +16,17 @@ __all__ = ["spread", "thread_count"]
 
 def thread_count(threads: int | None = None) -> int:
     """Threads for what is large: `threads`, else EMULATOR_THREADS, else one per core. Raises BadOperand."""
-    text = os.environ.get("EMULATOR_THREADS", "")
-    if threads is None and text and not text.isdigit():
-        raise BadOperand(f"EMULATOR_THREADS is {text!r}; it takes a number of threads")
-    if threads is None and not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = int(text) if threads is None else threads
-    if count < 1:
-        raise BadOperand(f"{'EMULATOR_THREADS' if threads is None else 'threads'} is {count}; it takes 1 or more")
-    return count
+    name = "threads"
+    if threads is None:
+        text, name = os.environ.get("EMULATOR_THREADS", ""), "EMULATOR_THREADS"
+        if not text:
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not text.isdigit():
+            raise BadOperand(f"EMULATOR_THREADS is {text!r}; it takes a number of threads")
+        threads = int(text)
+    if threads < 1:
+        raise BadOperand(f"{name} is {threads}; it takes 1 or more")
+    return threads
 
 
 _thread = threading.local()         # pooled: this thread is one of a pool's
