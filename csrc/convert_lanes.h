@@ -81,18 +81,21 @@ static void beyond_32(int n, const unaligned_32 *restrict x, const uint32_t *res
     counts[EMU_COUNT_INFINITE + 1] -= minus;
 }
 
-/* Codes by counting how many of the seven numbers a magnitude has reached; the largest magnitude is returned. */
-static ALWAYS_INLINE int32_t reached(int n, const unaligned_32 *restrict x, const uint32_t *restrict first,
-                                     uint32_t *restrict code, const bool count, uint32_t events[EMU_COUNTS])
+/* Where each of the seven numbers begins in the blocks that lie in a CONVERT_BLOCK, and what is beyond the largest. */
+typedef struct { uint32_t first[9][CONVERT_BLOCK + 16]; } thresholds;
+
+/* Codes by counting how many of the seven a magnitude has reached. */
+static ALWAYS_INLINE void reached(int n, const unaligned_32 *restrict x, const thresholds *restrict of, int64_t block,
+                                  uint32_t *restrict code, const bool count, uint32_t events[EMU_COUNTS])
 {
-    const int32_t a = (int32_t)first[1], b = (int32_t)first[2], c = (int32_t)first[3], d = (int32_t)first[4];
-    const int32_t e = (int32_t)first[5], f = (int32_t)first[6], g = (int32_t)first[7], h = (int32_t)first[8];
-    int32_t worst = 0;
+#define FIRST(j) ((int32_t)of->first[j][block])
+    const int32_t a = FIRST(1), b = FIRST(2), c = FIRST(3), d = FIRST(4), e = FIRST(5), f = FIRST(6), g = FIRST(7);
+    const int32_t h = FIRST(8);
+#undef FIRST
     uint32_t over = 0, minus_over = 0, infinite = 0, minus_infinite = 0, flushed = 0;
     for (int i = 0; i < n; i++) {
         int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
         int32_t found = (m >= a) + (m >= b) + (m >= c) + (m >= d) + (m >= e) + (m >= f) + (m >= g);
-        worst = m > worst ? m : worst;
         code[i] = (uint32_t)found | (x[i] >> 28 & 8);
         if (count) {
             uint32_t all = m == 0x7F800000, beyond = (m >= h) & (all ^ 1), negative = x[i] >> 31;
@@ -108,37 +111,49 @@ static ALWAYS_INLINE int32_t reached(int n, const unaligned_32 *restrict x, cons
     events[EMU_COUNT_INFINITE] += infinite - minus_infinite;
     events[EMU_COUNT_INFINITE + 1] += minus_infinite;
     events[EMU_COUNT_FLUSHED] += flushed;
-    return worst;
 }
 
-/* The codes of a block that holds no NaN, over divisors that leave the least of those beginnings a normal binary32; else
+/* The codes of numbers without a NaN, over divisors that leave the least of those beginnings a normal binary32; else
  * false. The products are exact: a beginning has 3 bits and a divisor 40. Of a binary64 in the range of binary32 the code,
  * rebiased and cut, is the binary32 at or below it; so the first one at or above, or right above, is had by an addition. */
 static ALWAYS_INLINE bool by_comparing(const lanes *p, int64_t start, int n, const unaligned_32 *x, unsigned char *y,
                                        const bool count, int64_t counts[EMU_COUNTS])
 {
-    const uint64_t rebias = (uint64_t)(1023 - 127) << 52, infinity = 0x7F800000;
-    int64_t at = start / p->per, left = p->per - start % p->per;
+    const uint64_t rebias = (uint64_t)(1023 - 127) << 52;
+    const double *divisor = p->divisor + start / p->per;
+    const int64_t blocks = (start + n - 1) / p->per - start / p->per + 1;
     int32_t worst = 0;
-    uint32_t first[9], codes[CONVERT_BLOCK], events[EMU_COUNTS] = {0};
-    for (int i = 0, run; i < n; i += run, at++, left = p->per) {
-        run = left < n - i ? (int)left : n - i;
-        const double divisor = p->divisor[at];
-        if (p->begin[1] * divisor < 0x1p-126 || (count && isinf(divisor)))
-            return false;
-        for (int j = 1; j < 9; j++) {
-            uint64_t code = bits_of_64(p->begin[j] * divisor) - rebias + (1 << 29) - 1 + p->open[j];
-            first[j] = (uint32_t)MIN(code >> 29, infinity);
+    for (int i = 0; i < n; i++) {
+        int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
+        worst = m > worst ? m : worst;
+    }
+    int bad = worst > 0x7F800000;
+    for (int64_t b = 0; b < blocks; b++)
+        bad |= (p->begin[1] * divisor[b] < 0x1p-126) | (count & (divisor[b] == INFINITY));
+    if (bad)
+        return false;
+    thresholds of;
+    for (int j = 1; j < 9; j++) {
+        const double begin = p->begin[j];
+        const uint64_t up = (1 << 29) - 1 + p->open[j] - rebias;
+        for (int64_t b = 0; b < blocks; b++) {
+            int64_t code = (int64_t)((bits_of_64(begin * divisor[b]) + up) >> 29);
+            of.first[j][b] = (uint32_t)MIN(code, 0x7F800000);
         }
-        int32_t most = run == 16   ? reached(16, x + i, first, codes + i, count, events)
-                       : run == 32 ? reached(32, x + i, first, codes + i, count, events)
-                                   : reached(run, x + i, first, codes + i, count, events);
-        worst = worst > most ? worst : most;
+    }
+    uint32_t codes[CONVERT_BLOCK], events[EMU_COUNTS] = {0};
+    int64_t b = 0, left = p->per - start % p->per;
+    for (int i = 0, run; i < n; i += run, b++, left = p->per) {
+        run = left < n - i ? (int)left : n - i;
+        if (run == 16)                              /* the common sizes, as constants */
+            reached(16, x + i, &of, b, codes + i, count, events);
+        else if (run == 32)
+            reached(32, x + i, &of, b, codes + i, count, events);
+        else
+            reached(run, x + i, &of, b, codes + i, count, events);
     }
     for (int i = 0; i < n; i++)
         y[i] = (unsigned char)codes[i];
-    if (worst > (int32_t)infinity)
-        return false;
     for (int e = 0; e < EMU_COUNTS; e++)
         counts[e] += events[e];
     return true;
