@@ -534,42 +534,63 @@ void emu_errors_32(int64_t blocks, int64_t size, const float *x, const uint8_t *
 
 /* --- packing ------------------------------------------------------------------------------------------------------ */
 
+/* Eight codes lie in a word, a byte each, or side by side in its low bits: neighbours are brought together, or apart, first
+ * in pairs, then in fours, then all. */
+static uint64_t together(uint64_t x, int bits)
+{
+    const uint64_t one = 0x00FF00FF00FF00FF, two = 0x0000FFFF0000FFFF, four = 0x00000000FFFFFFFF;
+    x = (x & one) | (x & ~one) >> (8 - bits);
+    x = (x & two) | (x & ~two) >> (16 - 2 * bits);
+    return (x & four) | (x & ~four) >> (32 - 4 * bits);
+}
+
+static uint64_t apart(uint64_t x, int bits)
+{
+    const uint64_t four = ((uint64_t)1 << 4 * bits) - 1, two = (((uint64_t)1 << 2 * bits) - 1) * 0x100000001,
+                   one = (((uint64_t)1 << bits) - 1) * 0x1000100010001;
+    x = (x & four) | (x & four << 4 * bits) << (32 - 4 * bits);
+    x = (x & two) | (x & two << 2 * bits) << (16 - 2 * bits);
+    return (x & one) | (x & one << bits) << (8 - bits);
+}
+
+/* The first byte lies lowest. */
+static ALWAYS_INLINE uint64_t first_bytes(const uint8_t *from, int64_t bytes)
+{
+    uint64_t x = 0;
+    for (int i = 0; i < bytes; i++)
+        x |= (uint64_t)from[i] << 8 * i;
+    return x;
+}
+
+static ALWAYS_INLINE void put_bytes(uint8_t *to, int64_t bytes, uint64_t x)
+{
+    for (int i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(x >> 8 * i);
+}
+
+static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
+
 void emu_pack(int bits, int64_t n, const uint8_t *restrict codes, uint8_t *restrict packed)
 {
-    uint32_t mask = (1u << bits) - 1, pending = 0;
-    int held = 0;
-    int64_t i = 0, pairs = bits == 4 ? n / 2 : 0;
-    if (bits == 8 && n > 0) {
-        memcpy(packed, codes, (size_t)n);
-        return;
-    }
-    for (; i < pairs; i++)                          /* the common width, in a loop that vectorises */
-        packed[i] = (uint8_t)((codes[2 * i] & 15) | codes[2 * i + 1] << 4);
-    for (packed += i, i *= 2; i < n; i++) {
-        pending |= (codes[i] & mask) << held;
-        for (held += bits; held >= 8; held -= 8, pending >>= 8)
-            *packed++ = (uint8_t)pending;
-    }
-    if (held)
-        *packed = (uint8_t)pending;
+    const uint64_t mask = (((uint64_t)1 << bits) - 1) * 0x0101010101010101;
+    if (bits == 4)                                  /* the common width, in a loop that vectorises */
+        for (; n >= 2; n -= 2, codes += 2)
+            *packed++ = (uint8_t)((codes[0] & 15) | codes[1] << 4);
+    for (; n * bits >= 64; n -= 8, codes += 8, packed += bits)      /* what is stored too much is not the last */
+        put_bytes(packed, 8, together(first_bytes(codes, 8) & mask, bits));
+    for (; n > 0; n -= 8, codes += 8, packed += bits)
+        put_bytes(packed, least(bits, (n * bits + 7) / 8), together(first_bytes(codes, least(n, 8)) & mask, bits));
 }
 
 void emu_unpack(int bits, int64_t n, const uint8_t *restrict packed, uint8_t *restrict codes)
 {
-    uint32_t mask = (1u << bits) - 1, pending = 0;
-    int held = 0;
-    int64_t i = 0, pairs = bits == 4 ? n / 2 : 0;
-    for (; i < pairs; i++) {
-        codes[2 * i] = packed[i] & 15;
-        codes[2 * i + 1] = packed[i] >> 4;
-    }
-    for (packed += i, i *= 2; i < n; i++) {
-        if (held < bits) {
-            pending |= (uint32_t)*packed++ << held;
-            held += 8;
+    if (bits == 4)
+        for (; n >= 2; n -= 2, codes += 2, packed++) {
+            codes[0] = *packed & 15;
+            codes[1] = *packed >> 4;
         }
-        codes[i] = (uint8_t)(pending & mask);
-        pending >>= bits;
-        held -= bits;
-    }
+    for (; n * bits >= 64; n -= 8, codes += 8, packed += bits)
+        put_bytes(codes, 8, apart(first_bytes(packed, 8), bits));
+    for (; n > 0; n -= 8, codes += 8, packed += bits)
+        put_bytes(codes, least(n, 8), apart(first_bytes(packed, least(bits, (n * bits + 7) / 8)), bits));
 }
