@@ -351,7 +351,7 @@ static bool by_powers(const conversion *c, int64_t blocks, const double *divisor
         || mode == EMU_ROUND_RU || mode == EMU_ROUND_RO || c->to.emin - frac < -90)
         return false;
     bool all = true;
-    for (int64_t i = 0; i < blocks; i++) {
+    for (int64_t i = 0; all && i < blocks; i++) {
         uint64_t code;
         memcpy(&code, &divisors[i], sizeof code);
         uint64_t field = code >> 52;

@@ -84,9 +84,10 @@ static void beyond_32(int n, const unaligned_32 *restrict x, const uint32_t *res
 /* Where each of the seven numbers begins in the blocks that lie in a CONVERT_BLOCK, and what is beyond the largest. */
 typedef struct { uint32_t first[9][CONVERT_BLOCK + 16]; } thresholds;
 
-/* Codes by counting how many of the seven a magnitude has reached. */
+/* Codes of at most 16 by counting how many of the seven a magnitude has reached. top: of all magnitudes, in each place. */
 static ALWAYS_INLINE void reached(int n, const unaligned_32 *restrict x, const thresholds *restrict of, int64_t block,
-                                  uint32_t *restrict code, const bool count, uint32_t events[EMU_COUNTS])
+                                  uint32_t *restrict code, int32_t *restrict top, const bool count,
+                                  uint32_t events[EMU_COUNTS])
 {
 #define FIRST(j) ((int32_t)of->first[j][block])
     const int32_t a = FIRST(1), b = FIRST(2), c = FIRST(3), d = FIRST(4), e = FIRST(5), f = FIRST(6), g = FIRST(7);
@@ -97,6 +98,7 @@ static ALWAYS_INLINE void reached(int n, const unaligned_32 *restrict x, const t
         int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
         int32_t found = (m >= a) + (m >= b) + (m >= c) + (m >= d) + (m >= e) + (m >= f) + (m >= g);
         code[i] = (uint32_t)found | (x[i] >> 28 & 8);
+        top[i] = m > top[i] ? m : top[i];
         if (count) {
             uint32_t all = m == 0x7F800000, beyond = (m >= h) & (all ^ 1), negative = x[i] >> 31;
             over += beyond;
@@ -122,12 +124,7 @@ static ALWAYS_INLINE bool by_comparing(const lanes *p, int64_t start, int n, con
     const uint64_t rebias = (uint64_t)(1023 - 127) << 52;
     const double *divisor = p->divisor + start / p->per;
     const int64_t blocks = (start + n - 1) / p->per - start / p->per + 1;
-    int32_t worst = 0;
-    for (int i = 0; i < n; i++) {
-        int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
-        worst = m > worst ? m : worst;
-    }
-    int bad = worst > 0x7F800000;
+    int bad = 0;
     for (int64_t b = 0; b < blocks; b++)
         bad |= (p->begin[1] * divisor[b] < 0x1p-126) | (count & (divisor[b] == INFINITY));
     if (bad)
@@ -142,16 +139,19 @@ static ALWAYS_INLINE bool by_comparing(const lanes *p, int64_t start, int n, con
         }
     }
     uint32_t codes[CONVERT_BLOCK], events[EMU_COUNTS] = {0};
-    int64_t b = 0, left = p->per - start % p->per;
-    for (int i = 0, run; i < n; i += run, b++, left = p->per) {
-        run = left < n - i ? (int)left : n - i;
-        if (run == 16)                              /* the common sizes, as constants */
-            reached(16, x + i, &of, b, codes + i, count, events);
-        else if (run == 32)
-            reached(32, x + i, &of, b, codes + i, count, events);
-        else
-            reached(run, x + i, &of, b, codes + i, count, events);
+    int32_t top[16] = {0};
+    int64_t left = p->per - start % p->per;
+    for (int64_t i = 0, b = 0; i < n; b++, left = p->per) {
+        const int64_t end = MIN(n, i + left);
+        for (; i + 16 <= end; i += 16)
+            reached(16, x + i, &of, b, codes + i, top, count, events);
+        reached((int)(end - i), x + i, &of, b, codes + i, top, count, events);
+        i = end;
     }
+    for (int i = 0; i < 16; i++)
+        bad |= top[i] > 0x7F800000;
+    if (bad)
+        return false;
     for (int i = 0; i < n; i++)
         y[i] = (unsigned char)codes[i];
     for (int e = 0; e < EMU_COUNTS; e++)
