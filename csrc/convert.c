@@ -458,6 +458,24 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
     return EMU_DONE;
 }
 
+int emu_above(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y)
+{
+    int isa = emu_isa_now();
+    if (isa < 0)
+        return EMU_BAD_ISA;
+    if (blocks < 0 || size < 0 || count < 0 || count > 255 || (bytes != 4 && bytes != 8))
+        return EMU_BAD_SHAPE;
+    above_kernel *kernel = emu_above_portable;
+#ifdef EMU_AVX2
+    kernel = isa >= EMU_ISA_AVX2 ? emu_above_avx2 : kernel;
+#endif
+#ifdef EMU_AVX512
+    kernel = isa >= EMU_ISA_AVX512 ? emu_above_avx512 : kernel;
+#endif
+    kernel(bytes, blocks, size, count, x, bounds, y);
+    return EMU_DONE;
+}
+
 int emu_convert_by_powers(const emu_conversion *how, int64_t blocks, int64_t size, const float *x, uint32_t up,
                           const uint8_t *scale_of, const double *divisor_of, const uint32_t *random, void *y, uint8_t *scales)
 {

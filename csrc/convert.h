@@ -59,4 +59,7 @@ lanes_kernel emu_convert_lanes_portable, emu_convert_lanes_avx2, emu_convert_lan
 typedef void amax_kernel(int bytes, int64_t blocks, int64_t size, const void *x, void *amax);
 amax_kernel emu_amax_portable, emu_amax_avx2, emu_amax_avx512;
 
+typedef void above_kernel(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y);
+above_kernel emu_above_portable, emu_above_avx2, emu_above_avx512;
+
 #endif

@@ -230,3 +230,32 @@ void FOR_ISA(emu_amax)(int bytes, int64_t blocks, int64_t size, const void *x, v
         AMAX(unaligned_32, int32_t, size)
 #undef AMAX
 }
+
+void FOR_ISA(emu_above)(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y)
+{
+#define COUNTED(LANE, BITS, SIZE)                                                                                         \
+    do {                                                                                                                  \
+        LANE found[64] = {0};                                                                                             \
+        for (int64_t b = 0; b < count; b++)                                                                               \
+            for (int64_t k = 0; k < (SIZE); k++)                                                                          \
+                found[k] += real_of_##BITS(from[j + k]) > real_of_##BITS(bound[b]);                                       \
+        for (int64_t k = 0; k < (SIZE); k++)                                                                              \
+            to[j + k] = (uint8_t)found[k];                                                                                \
+    } while (0)
+#define ABOVE(LANE, BITS)                                                                                                 \
+    for (int64_t i = 0; i < blocks; i++) {                                                                                \
+        const unaligned_##BITS *from = (const unaligned_##BITS *)x + i * size;                                            \
+        const unaligned_##BITS *bound = (const unaligned_##BITS *)bounds + i * count;                                     \
+        uint8_t *to = y + i * size;                                                                                       \
+        int64_t j = 0;                                                                                                    \
+        for (; j + 64 <= size; j += 64)                                                                                   \
+            COUNTED(LANE, BITS, 64);                                                                                      \
+        COUNTED(LANE, BITS, size - j);                                                                                    \
+    }
+    if (bytes == 8)
+        ABOVE(uint64_t, 64)
+    else
+        ABOVE(uint32_t, 32)
+#undef ABOVE
+#undef COUNTED
+}

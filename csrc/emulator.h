@@ -157,6 +157,10 @@ int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint3
  * without its sign, so that a NaN is larger than an infinity; 0 for an empty run. */
 int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax);
 
+/* y[i]: how many of its run's bounds, `count` to each (at most 255), x[i] is above. Both are binary32 (bytes = 4) or binary64
+ * (bytes = 8); a NaN is above none. */
+int emu_above(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y);
+
 /* As emu_convert, y[i] = x[i] / divisors[i / size] rounded once, x being floating point and how->daz 0. Divisors are
  * positive, within 2^500, of at most 40 significant bits; or infinity, which makes zeros of numbers, not counted, and may not
  * meet another. EMU_BAD_ROW for others. */

@@ -27,7 +27,7 @@ from .show import describe
 from .threads import spread
 
 __all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
-           "is_nan", "nearest", "policy_for", "random_words", "signed", "source_format", "target_format"]
+           "above", "is_nan", "nearest", "policy_for", "random_words", "signed", "source_format", "target_format"]
 
 FLOAT32, FLOAT64 = Float("float32", 8, 23), Float("float64", 11, 52)
 CHUNK = 1 << 20                 # elements that one thread converts at a time
@@ -350,24 +350,34 @@ def _nearest(fmt: Any, target: Any, policy: Policy, code: np.ndarray, words: Any
         raise BadOperand(f"rounding is {policy.rounding}; a table takes the nearest of its numbers, rne")
     y, counts = run(conversion(fmt, FLOAT64, Policy("ro", daz=policy.daz)), code, lambda *_: None, engine, True)
     x, values = y.view(np.float64), np.array(target.values)
-    found = nearest(values, x).astype(target.code_dtype, copy=False)
+    found = nearest(values, x, engine).astype(target.code_dtype, copy=False)
     nan = int(counts[COUNTS.index("nan")])
     if nan:
-        found[np.isnan(x)] = nearest(values, np.zeros(1))[0] if "zero" in policy.nan else len(values) - 1
+        found[np.isnan(x)] = nearest(values, np.zeros(1), engine)[0] if "zero" in policy.nan else len(values) - 1
     if not counted:
         return found, 0, 0, nan
     flushed, beyond = (values[found] == 0) & (x != 0) & (x == x), (x < values[0]) | (x > values[-1])
     return found, int(np.count_nonzero(beyond)), int(np.count_nonzero(flushed)), nan
 
 
-def nearest(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The places of those of `values`, which ascend, that are nearest to x, the smaller of two as near."""
+def nearest(values: np.ndarray, x: np.ndarray, engine: str | None) -> np.ndarray:
+    """The places of those of `values`, which ascend, that are nearest to float64 x, the smaller of two as near."""
     middles = (values[:-1] + values[1:]) / 2
-    if len(middles) > 32:
+    if len(middles) > 255:
         return np.searchsorted(middles, x)
+    return above(np.ascontiguousarray(x).reshape(1, -1), middles[None], engine).reshape(x.shape)
+
+
+def above(x: np.ndarray, bounds: np.ndarray, engine: str | None) -> np.ndarray:
+    """How many of its row's at most 255 bounds (rows, count), which ascend, each number of x (rows, size) is above."""
     found = np.zeros(x.shape, np.uint8)
-    for middle in middles:
-        found += x > middle
+    if (engine or engines.default()) == "c":
+        engine_c.above(x, bounds, found)
+    elif len(x) == 1:
+        found[:] = np.searchsorted(bounds[0], x)
+    else:
+        for bound in bounds.T:
+            found += x > bound[:, None]
     return found
 
 

@@ -163,6 +163,16 @@ def amax(x: np.ndarray, top: np.ndarray) -> None:
     module.lib.emu_amax(x.dtype.itemsize, *x.shape, module.ffi.from_buffer(x), module.ffi.from_buffer(top))
 
 
+def above(x: np.ndarray, bounds: np.ndarray, found: np.ndarray) -> None:
+    """Fill uint8 `found` (blocks, size) with how many of its block's bounds (blocks, count) each of x is above; both are
+    contiguous, float32 or float64. Raises EngineUnavailable for more than 255 bounds."""
+    module = _library()
+    view = module.ffi.from_buffer
+    status = module.lib.emu_above(x.dtype.itemsize, *x.shape, bounds.shape[1], view(x), view(bounds), view("uint8_t *", found))
+    if status:
+        raise EngineUnavailable(f"the C engine cannot compare with {bounds.shape[1]} bounds: {_why(status)}")
+
+
 def converts_by_powers(how: Conversion, x: np.ndarray, up: int, scale_of: np.ndarray, divisor_of: np.ndarray,
                        random: np.ndarray | None, y: np.ndarray, scales: np.ndarray) -> bool:
     """Fill codes y and uint8 scales of float32 x (blocks, size), each scale following from its block's amax as at

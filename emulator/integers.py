@@ -39,7 +39,7 @@ from .blocks import (
     twos_complement_of,
     whole_numbers,
 )
-from .convert import Report, convert, nearest, random_words, signed, source_format
+from .convert import Report, above, convert, nearest, random_words, signed, source_format
 from .errors import BadOperand, UnknownFormat
 from .formats import FORMATS, Float, Integer, Table, number_format
 from .rounding import Policy
@@ -342,14 +342,12 @@ class _Elements(NamedTuple):
         same to compare with the next float32 below."""
         values = np.array(self.fmt.element.values)          # type: ignore[union-attr]
         middles = (values[:-1] + values[1:]) / 2
-        if len(middles) > 32 or (np.ldexp(np.frexp(middles)[0], 29) % 1 != 0).any():
-            found = nearest(values, divided(x, scale[:, None]))
+        if len(middles) > 255 or (np.ldexp(np.frexp(middles)[0], 29) % 1 != 0).any():
+            found = nearest(values, divided(x, scale[:, None]), self.engine)
         else:
-            bounds = middles[:, None, None] * scale[:, None]
+            bounds = scale[:, None] * middles
             bounds = convert(bounds, "float32", "rd") if x.dtype == np.float32 else bounds
-            found = np.zeros(x.shape, np.uint8)
-            for bound in bounds:
-                found += x > bound
+            found = above(x, bounds, self.engine)
         saturated = flushed = 0
         if self.counted:
             saturated = int(np.count_nonzero(np.abs(x) > _largest(self.fmt.element) * scale[:, None]))
