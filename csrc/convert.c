@@ -239,18 +239,18 @@ static bool in_lanes(lanes *p, const conversion *c, int bits, bool integers, boo
     return true;
 }
 
-static lanes_kernel *best_kernel(int isa)
+static const convert_kernels *best_kernels(int isa)
 {
 #ifdef EMU_AVX512
     if (isa >= EMU_ISA_AVX512)
-        return emu_convert_lanes_avx512;
+        return &emu_convert_avx512;
 #endif
 #ifdef EMU_AVX2
     if (isa >= EMU_ISA_AVX2)
-        return emu_convert_lanes_avx2;
+        return &emu_convert_avx2;
 #endif
     (void)isa;
-    return emu_convert_lanes_portable;
+    return &emu_convert_portable;
 }
 
 int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts)
@@ -269,7 +269,7 @@ int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint3
         by_table(&c, n, x, y, counts != NULL, counts ? counts : unread);
     else if (in_lanes(&p, &c, 32, isa == EMU_ISA_PORTABLE, counts != NULL)
              || in_lanes(&p, &c, 64, isa == EMU_ISA_PORTABLE, counts != NULL))
-        best_kernel(isa)(&p, n, x, random, y, counts != NULL, counts ? counts : unread);
+        best_kernels(isa)->lanes(&p, n, x, random, y, counts != NULL, counts ? counts : unread);
     else
         each(&c, n, x, random, y, counts ? counts : unread);
     return EMU_DONE;
@@ -434,7 +434,7 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
         p.per = size;
         p.wide = binary64;
         p.few = p.bits == 64 && binary32 && few(&p, &c);    /* multiplying is faster still */
-        best_kernel(isa)(&p, n, x, random, y, count, count ? counts : unread);
+        best_kernels(isa)->lanes(&p, n, x, random, y, count, count ? counts : unread);
     } else
         each_over(&c, n, size, x, divisors, random, y, count ? counts : unread);
     return EMU_DONE;
@@ -447,14 +447,7 @@ int emu_amax(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
         return EMU_BAD_ISA;
     if (blocks < 0 || size < 0 || (bytes != 4 && bytes != 8))
         return EMU_BAD_SHAPE;
-    amax_kernel *kernel = emu_amax_portable;
-#ifdef EMU_AVX2
-    kernel = isa >= EMU_ISA_AVX2 ? emu_amax_avx2 : kernel;
-#endif
-#ifdef EMU_AVX512
-    kernel = isa >= EMU_ISA_AVX512 ? emu_amax_avx512 : kernel;
-#endif
-    kernel(bytes, blocks, size, x, amax);
+    best_kernels(isa)->amax(bytes, blocks, size, x, amax);
     return EMU_DONE;
 }
 
@@ -465,14 +458,7 @@ int emu_above(int bytes, int64_t blocks, int64_t size, int64_t count, const void
         return EMU_BAD_ISA;
     if (blocks < 0 || size < 0 || count < 0 || count > 255 || (bytes != 4 && bytes != 8))
         return EMU_BAD_SHAPE;
-    above_kernel *kernel = emu_above_portable;
-#ifdef EMU_AVX2
-    kernel = isa >= EMU_ISA_AVX2 ? emu_above_avx2 : kernel;
-#endif
-#ifdef EMU_AVX512
-    kernel = isa >= EMU_ISA_AVX512 ? emu_above_avx512 : kernel;
-#endif
-    kernel(bytes, blocks, size, count, x, bounds, y);
+    best_kernels(isa)->above(bytes, blocks, size, count, x, bounds, y);
     return EMU_DONE;
 }
 

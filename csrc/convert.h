@@ -52,14 +52,13 @@ typedef struct {
     uint64_t open[9];                /* [j]: 1 if not there, but right above */
 } lanes;
 
-typedef void lanes_kernel(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random, unsigned char *y,
-                          bool count, int64_t counts[EMU_COUNTS]);
-lanes_kernel emu_convert_lanes_portable, emu_convert_lanes_avx2, emu_convert_lanes_avx512;
+typedef struct {
+    void (*lanes)(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random, unsigned char *y, bool count,
+                  int64_t counts[EMU_COUNTS]);
+    void (*amax)(int bytes, int64_t blocks, int64_t size, const void *x, void *amax);       /* emu_amax, emu_above */
+    void (*above)(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y);
+} convert_kernels;
 
-typedef void amax_kernel(int bytes, int64_t blocks, int64_t size, const void *x, void *amax);
-amax_kernel emu_amax_portable, emu_amax_avx2, emu_amax_avx512;
-
-typedef void above_kernel(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y);
-above_kernel emu_above_portable, emu_above_avx2, emu_above_avx512;
+extern const convert_kernels emu_convert_portable, emu_convert_avx2, emu_convert_avx512;
 
 #endif

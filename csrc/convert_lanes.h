@@ -161,8 +161,8 @@ static ALWAYS_INLINE bool by_comparing(const lanes *p, int64_t start, int n, con
 #endif
 
 /* The floating-point environment is the caller's: with CONVERT_IN_FLOAT it is put aside, for rounding to nearest. */
-void FOR_ISA(emu_convert_lanes)(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random,
-                                unsigned char *y, bool count, int64_t counts[EMU_COUNTS])
+static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const uint32_t *random, unsigned char *y,
+                      bool count, int64_t counts[EMU_COUNTS])
 {
 #ifdef CONVERT_IN_FLOAT
     unsigned environment = _mm_getcsr();
@@ -208,7 +208,7 @@ void FOR_ISA(emu_convert_lanes)(const lanes *p, int64_t n, const unsigned char *
 }
 
 /* Codes without their signs order as the magnitudes do, infinities and NaN last. */
-void FOR_ISA(emu_amax)(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
+static void amax_of(int bytes, int64_t blocks, int64_t size, const void *x, void *amax)
 {
 #define AMAX(TYPE, SIGNED, SIZE)                                                                                          \
     for (int64_t i = 0; i < blocks; i++) {                                                                                \
@@ -231,7 +231,7 @@ void FOR_ISA(emu_amax)(int bytes, int64_t blocks, int64_t size, const void *x, v
 #undef AMAX
 }
 
-void FOR_ISA(emu_above)(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y)
+static void above(int bytes, int64_t blocks, int64_t size, int64_t count, const void *x, const void *bounds, uint8_t *y)
 {
 #define COUNTED(LANE, BITS, SIZE)                                                                                         \
     do {                                                                                                                  \
@@ -259,3 +259,5 @@ void FOR_ISA(emu_above)(int bytes, int64_t blocks, int64_t size, int64_t count, 
 #undef ABOVE
 #undef COUNTED
 }
+
+const convert_kernels FOR_ISA(emu_convert) = {all_lanes, amax_of, above};
