@@ -26,8 +26,8 @@ from .rounding import STOCHASTIC, Policy
 from .show import describe
 from .threads import spread
 
-__all__ = ["PROFILES", "Differences", "Draw", "Report", "boundaries", "convert", "convert_codes", "differences",
-           "above", "is_nan", "nearest", "policy_for", "random_words", "signed", "source_format", "target_format"]
+__all__ = ["PROFILES", "Differences", "Draw", "Report", "above", "boundaries", "convert", "convert_codes",
+           "differences", "is_nan", "nearest", "policy_for", "random_words", "signed", "source_format", "target_format"]
 
 FLOAT32, FLOAT64 = Float("float32", 8, 23), Float("float64", 11, 52)
 CHUNK = 1 << 20                 # elements that one thread converts at a time

@@ -164,11 +164,12 @@ def amax(x: np.ndarray, top: np.ndarray) -> None:
 
 
 def above(x: np.ndarray, bounds: np.ndarray, found: np.ndarray) -> None:
-    """Fill uint8 `found` (blocks, size) with how many of its block's bounds (blocks, count) each of x is above; both are
-    contiguous, float32 or float64. Raises EngineUnavailable for more than 255 bounds."""
+    """Fill uint8 `found` (blocks, size) with how many of its block's bounds (blocks, count) each of x is above; x and
+    bounds are contiguous, float32 or float64. Raises EngineUnavailable for more than 255 bounds."""
     module = _library()
     view = module.ffi.from_buffer
-    status = module.lib.emu_above(x.dtype.itemsize, *x.shape, bounds.shape[1], view(x), view(bounds), view("uint8_t *", found))
+    status = module.lib.emu_above(x.dtype.itemsize, *x.shape, bounds.shape[1], view(x), view(bounds),
+                                  view("uint8_t *", found))
     if status:
         raise EngineUnavailable(f"the C engine cannot compare with {bounds.shape[1]} bounds: {_why(status)}")
 
