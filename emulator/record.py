@@ -6,8 +6,8 @@ rounding.MODES and formats.SPECIALS.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -49,7 +49,8 @@ COUNTS = ("over", "over_negative", "infinite", "infinite_negative", "nan", "flus
 _Codes = tuple["int | None", "int | None"]
 
 
-class Conversion(NamedTuple):
+@dataclass(frozen=True, eq=False)       # one object for each, found quickly by caches
+class Conversion:
     """A conversion and what its policy makes of special numbers: pairs of codes, the second for a minus sign.
 
     nan, infinity: what came as such. over: a number beyond the largest or, without a sign, below zero. None: refused.
