@@ -208,8 +208,10 @@ static bool in_lanes(lanes *p, const conversion *c, int bits, bool integers, boo
     const emu_format *to = &c->to.row;
     int frac = bits == 32 ? 23 : 52, bias = bits == 32 ? 127 : 1023;
     bool bare = to->specials == EMU_SPECIALS_EXPONENT, stochastic = how->rounding >= EMU_ROUND_SR;
+    bool lower = bare && c->to.emin + bias == 0;
     *p = (lanes){.bits = bits, .to_bytes = c->to.bytes, .mode = how->rounding, .cut = frac - to->frac_bits,
-                 .first = c->to.emin + bias, .bare = bare, .low_pad = to->low_pad, .max = c->to.max_code >> to->low_pad,
+                 .first = c->to.emin + bias + lower, .bare = bare, .lower = lower, .low_pad = to->low_pad,
+                 .max = c->to.max_code >> to->low_pad,
                  .normal = how->ftz && !bare ? UINT64_C(1) << to->frac_bits : 0, .sign = c->to.sign,
                  .to_sign = c->to.sign ? bits - bit_length(c->to.sign) : 0,
                  .random_bits = how->random_bits + (how->rounding == EMU_ROUND_SRB),

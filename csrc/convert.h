@@ -36,6 +36,7 @@ typedef struct {
     bool same;                       /* the target is what lanes hold */
     bool same_exponents;             /* rounding to nearest even of the lane as it is makes the code */
     bool bare;                       /* E8M0: nothing below the smallest normal number, whose code is 0 */
+    bool lower;                      /* bare, and that is half of the lane's smallest normal number: `first` is the next */
     uint64_t max, normal;            /* largest magnitude; smallest that ftz leaves alone */
     uint64_t least;                  /* smallest lane magnitude that daz leaves alone */
     int low_pad, to_sign;            /* places from the lane's sign down to the target's */

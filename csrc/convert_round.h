@@ -83,10 +83,10 @@ static LANE NAME(load)(const lanes *p, int n, const unsigned char *x, NAME(unali
 #define SIGN(x) ((x) >> to_sign & sign)
 
 /* lane: numbers. magnitude: their codes, rounded, without sign and pads and however large. Returns the largest x & watch
- * seen. `mode` and `uniform` (the lane has no exponent below the target's first) are constants where this is called, and
- * it is inlined there. */
-static ALWAYS_INLINE LANE NAME(round)(const lanes *p, const int mode, const bool uniform, int n, const NAME(unaligned) *lane,
-                               const LANE *restrict draw, LANE *restrict magnitude)
+ * seen. `mode`, `uniform` (the lane has no exponent below the target's first) and `lower` (uniform, but for the target's
+ * smallest number) are constants where this is called, and it is inlined there. */
+static ALWAYS_INLINE LANE NAME(round)(const lanes *p, const int mode, const bool uniform, const bool lower, int n,
+                                      const NAME(unaligned) *lane, const LANE *restrict draw, LANE *restrict magnitude)
 {
     const bool stochastic = mode == EMU_ROUND_SR || mode == EMU_ROUND_SRB || mode == EMU_ROUND_SRC;
     const LANE one = (LANE)(p->bits / BITS);            /* gcc 12 vectorises 64-bit shifts of variables, not of constants */
@@ -105,6 +105,8 @@ static ALWAYS_INLINE LANE NAME(round)(const lanes *p, const int mode, const bool
         LANE total = x + hidden - (floor << FRAC);
         if (!uniform)
             total = (total - bare) & (ALL(exponent >= first) | below);
+        if (lower)                                      /* half the smallest normal number is code 0, and nothing is below */
+            total = PICK(exponent != 0, x, (2 * x - hidden) & ALL(2 * x >= hidden));
         LANE shift = places - floor, s = MIN(shift, BITS - 1);
 
         /* mask: the bits cut. With s at its cap, total is less than half of 1 << s, as it would be for any greater s. */
@@ -333,8 +335,9 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
         draw[i] = random[i];
 #define MODE(mode)                                                                                                        \
     case mode:                                                                                                            \
-        worst = p->first == 1 && !p->bare ? NAME(round)(p, mode, true, n, lane, draw, magnitude)                          \
-                                          : NAME(round)(p, mode, false, n, lane, draw, magnitude);                        \
+        worst = p->lower                     ? NAME(round)(p, mode, true, true, n, lane, draw, magnitude)                 \
+                : p->first == 1 && !p->bare ? NAME(round)(p, mode, true, false, n, lane, draw, magnitude)                 \
+                                            : NAME(round)(p, mode, false, false, n, lane, draw, magnitude);               \
         break
     switch (p->mode) {
         MODE(EMU_ROUND_RNE);
