@@ -270,9 +270,10 @@ int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint3
     if (c.from.bytes == 1 && !stochastic && n >= 256)
         by_table(&c, n, x, y, counts != NULL, counts ? counts : unread);
     else if (in_lanes(&p, &c, 32, isa == EMU_ISA_PORTABLE, counts != NULL)
-             || in_lanes(&p, &c, 64, isa == EMU_ISA_PORTABLE, counts != NULL))
+             || in_lanes(&p, &c, 64, isa == EMU_ISA_PORTABLE, counts != NULL)) {
+        p.far = n * (c.from.bytes + c.to.bytes) >= 1 << 22;
         best_kernels(isa)->lanes(&p, n, x, random, y, counts != NULL, counts ? counts : unread);
-    else
+    } else
         each(&c, n, x, random, y, counts ? counts : unread);
     return EMU_DONE;
 }

@@ -33,6 +33,7 @@ typedef struct {
     int first;                       /* biased lane exponent of the target's smallest normal number, at least 1 */
     int last;                        /* one above that of its largest */
     bool nearest;                    /* rounding by the lane's own addition is exact here, and wanted */
+    bool far;                        /* what is read and written does not fit the cache */
     bool same;                       /* the target is what lanes hold */
     bool same_exponents;             /* rounding to nearest even of the lane as it is makes the code */
     bool bare;                       /* E8M0: nothing below the smallest normal number, whose code is 0 */

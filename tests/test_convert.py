@@ -188,6 +188,21 @@ def test_wide_sources_at_every_number_midpoint_and_neighbour(source, target, mos
 
 
 @pytest.mark.sanitize
+@pytest.mark.usefixtures("c_engine")
+@pytest.mark.parametrize("calm", [True, False])
+@pytest.mark.parametrize("offset", [0, 3])
+def test_more_numbers_than_the_cache_holds(offset, calm):
+    """C writes bfloat16 past it, if they lie right; NaN and infinities are in half of the blocks at most."""
+    how = conversion(FORMATS["float32"], FORMATS["bfloat16"], Policy())
+    x = np.random.default_rng(7).integers(0, 1 << 32, 800_017, np.uint32)
+    x[x.size // 2 * (not calm):] &= np.uint32(0xBFFFFFFF)
+    y, want = np.empty(x.size + offset, np.uint16), np.empty(x.size, np.uint16)
+    room._ENGINES["c"](how, x, None, y[offset:], None)
+    room._ENGINES["numba"](how, x, None, want, None)
+    assert (y[offset:] == want).all()
+
+
+@pytest.mark.sanitize
 @pytest.mark.parametrize("policy", POLICY_SET, ids=str)
 @pytest.mark.parametrize("target", ["bfloat16", "tfloat32", "float32", "float16"])
 @pytest.mark.parametrize("source", ["float64", "float32", "float16", "bfloat16"])
