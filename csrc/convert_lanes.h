@@ -204,6 +204,7 @@ static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const u
     }
 #ifdef CONVERT_IN_FLOAT
     _mm_setcsr(environment);
+    _mm_sfence();                                   /* what was written past the cache is there for all */
 #endif
 }
 

@@ -258,7 +258,8 @@ static bool NAME(cut)(const lanes *p, int n, const NAME(unaligned) *lane, unsign
 
 #if defined CONVERT_IN_FLOAT && BITS == 32
 /* `cut` of whole strips to two bytes, y at a multiple of 16, where memory is what takes the time: numbers are asked for
- * before they are needed, and codes are written past the cache. How many are done; -1, with rubbish in y, if not calm. */
+ * before they are needed, and codes are written past the cache (all_lanes fences). How many are done; -1, with rubbish in
+ * y, if not calm. */
 static int far_cut(const lanes *p, int n, const unaligned_32 *lane, unsigned char *y)
 {
     enum { STRIP = 32, AHEAD = 1024 };
@@ -280,7 +281,6 @@ static int far_cut(const lanes *p, int n, const unaligned_32 *lane, unsigned cha
             _mm_stream_si128((__m128i *)(y + 2 * j), _mm256_castsi256_si128(packed));
             _mm_stream_si128((__m128i *)(y + 2 * j + 16), _mm256_extracti128_si256(packed, 1));
         }
-    _mm_sfence();
     uint32_t each[8], all = 0;
     _mm256_storeu_si256((__m256i *)each, worst);
     for (int j = 0; j < 8; j++)
