@@ -353,9 +353,9 @@ static int check(job *j, const emu_row *row, int64_t k)
     j->ieee = how == EMU_METHOD_SIMT_F32 || how == EMU_METHOD_SIMT_F16 || how == EMU_METHOD_FMA_CHAIN;
     j->groups = how == EMU_METHOD_EXACT_GROUPS;
     j->scaled = j->groups || (how == EMU_METHOD_CHAIN && row->block);
-    /* A D without fraction bits: its ties go to the even exponent, which `encode` here does not know. */
+    /* A result without fraction bits: its ties go to the even exponent, which `encode` here does not know. */
     if (!row->a.is_float || !row->b.is_float || !row->c.is_float || !row->d.is_float || !j->d.all_ones_nan
-        || !row->d.frac_bits)
+        || !row->d.frac_bits || (how == EMU_METHOD_CHAIN && !row->precision))
         return EMU_BAD_ROW;
     /* Groups: an infinite scale takes the sign of a group's sum, and the planes know the products only. */
     if (j->scaled && (row->block < 1 || row->k % row->block || !row->scale.is_float || !describe(&row->scale, &j->scale)

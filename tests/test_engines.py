@@ -216,6 +216,18 @@ def test_many_generated_rows(engine, problem):
     compare(engine, *problem)
 
 
+@engines
+def test_a_result_without_fraction_bits_is_refused(engine):
+    """Its ties go to the even exponent, which exact alone knows: 3 * 2**-5 becomes 2**-4 (field 6), not 2**-3."""
+    operand, d = Float("operand", 3, 0, 3, "exponent", False), Float("result", 4, 1, 10)
+    adder = Adder("generated", 32, 0, 0)
+    row = Instruction("generated", "chain", 1, 1, 3, operand, operand, d, d, "chain", adder, None, 0, None)
+    operands = Operands(np.ones((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 1), np.uint8), None, None)
+    assert run("exact", row, operands) == 6 << 1
+    with pytest.raises(EngineUnavailable, match="cannot do"):
+        run(engine, row, operands)
+
+
 DOUBLES = st.floats(width=64) | st.sampled_from([0.0, -0.0, 1.0, 2.0**-1022, 5e-324, 2.0**-537, 2.0**1023, 1 + 2.0**-52])
 
 

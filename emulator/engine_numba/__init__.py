@@ -458,7 +458,7 @@ def _refusal(ins: Instruction) -> str:
             or ins.method == "fp8_through_f16" and not ins.c == ins.d in (_F16, _F32)):
         return "it takes this method in the table's formats alone"
     wide = [f for f in formats if f.bits > 16 and f not in _HOST]
-    if wide or not (ins.d.nan_code and ins.d.signed and ins.d.frac_bits):
+    if wide or not (ins.d.nan_code and ins.d.signed and ins.d.frac_bits) or ins.precision == 0:
         return "results need a sign, a fraction and a NaN, and formats of more than 16 bits must be the host's"
     if ins.rounding == "sr":
         return "it has no random bits"
