@@ -383,6 +383,7 @@ def test_pieces_cover_an_array_once():
 def test_microxcaling_but_below_powers_of_two(name):
     """Its log2 in float32 takes what lies just below 2**k for 2**k: the scale of such a block is twice ours."""
     ops = pytest.importorskip("mx.mx_ops", reason="microxcaling (github.com/microsoft/microxcaling) is not on the path")
+    # microxcaling, the judge, computes on torch tensors alone
     torch = pytest.importorskip("torch", reason="torch, on which microxcaling stands, is not installed")
     specs = importlib.import_module("mx.specs").get_default_mx_specs()
 
