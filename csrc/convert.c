@@ -1,6 +1,7 @@
 /* convert: one number format to another. Three ways to one result: a table over all codes of a source of 8 bits or fewer,
  * lanes (convert_round.h) where binary32 or binary64 hold the source, and one number after the other for the rest. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "convert.h"
 #include "isa.h"
@@ -113,16 +114,64 @@ static void each(const conversion *c, int64_t n, const void *x, const uint32_t *
     }
 }
 
+static const convert_kernels *best_kernels(int isa)
+{
+#ifdef EMU_AVX512
+    if (isa >= EMU_ISA_AVX512)
+        return &emu_convert_avx512;
+#endif
+#ifdef EMU_AVX2
+    if (isa >= EMU_ISA_AVX2)
+        return &emu_convert_avx2;
+#endif
+    (void)isa;
+    return &emu_convert_portable;
+}
+
+static bool is_ieee(const emu_format *f, int bits, int exp_bits)
+{
+    return f->is_float && f->is_signed && f->specials == EMU_SPECIALS_IEEE && f->bits == bits && f->exp_bits == exp_bits
+           && f->frac_bits == bits - 1 - exp_bits && f->bias == (1 << (exp_bits - 1)) - 1 && !f->low_pad;
+}
+
+static bool is_far(const conversion *c, int64_t n)
+{
+    return n * (c->from.bytes + c->to.bytes) >= 1 << 22;
+}
+
 /* --- a table ------------------------------------------------------------------------------------------------------ */
 
-static void by_table(const conversion *c, int64_t n, const uint8_t *x, void *y, bool count, int64_t counts[EMU_COUNTS])
+/* To binary32 in strips, which the table helps out where a magnitude is no number. Not for a format whose NaN is where
+ * others have -0. */
+static bool bytes_in_strips(lanes *p, const conversion *c, int64_t n, const uint64_t code[256], uint32_t table[256])
+{
+    const emu_format *from = &c->from.row;
+    *p = (lanes){.from_bytes = 1, .to_bytes = 4, .take = TAKE_BYTE, .give = GIVE_SINGLE, .far = is_far(c, n),
+                 .up = 16 - from->bits, .narrower = 5 - from->exp_bits, .table = table};
+    if (!is_ieee(&c->to.row, 32, 8) || !from->is_float || !from->is_signed || from->low_pad || p->narrower < 0
+        || abs(from->bias) > 64 || c->how->ftz || c->how->daz || code[c->from.sign] != c->to.sign)
+        return false;
+    for (int i = 0; i < 256; i++)
+        table[i] = (uint32_t)code[i];
+    p->times = ldexpf(1, 15 - from->bias);
+    p->ordinary = table[c->from.max_code] + 1;
+    return true;
+}
+
+static void by_table(const conversion *c, int64_t n, const uint8_t *x, void *y, int64_t *counts, int isa)
 {
     enum { FIELD = 10 };                            /* bits of a packed counter: more than a block can count */
+    lanes p;
     uint64_t code[256], tally[256];
+    uint32_t singles[256];
     for (int i = 0; i < 256; i++) {
         int event;
         code[i] = convert_one(c, (uint64_t)i & (UINT64_MAX >> (64 - c->from.row.bits)), 0, &event);
         tally[i] = event < EMU_COUNTS ? UINT64_C(1) << (FIELD * event) : 0;
+    }
+    if (!counts && isa > EMU_ISA_PORTABLE && bytes_in_strips(&p, c, n, code, singles)) {
+        best_kernels(isa)->lanes(&p, n, x, NULL, y, false, NULL);
+        return;
     }
 #define LOOK_UP(TYPE)                                                                                                     \
     do {                                                                                                                  \
@@ -139,7 +188,7 @@ static void by_table(const conversion *c, int64_t n, const uint8_t *x, void *y, 
     default: LOOK_UP(uint64_t);
     }
 #undef LOOK_UP
-    for (int64_t i = 0; count && i < n; i += CONVERT_BLOCK) {
+    for (int64_t i = 0; counts && i < n; i += CONVERT_BLOCK) {
         uint64_t sum = 0;
         for (int64_t j = i; j < n && j < i + CONVERT_BLOCK; j++)
             sum += tally[x[j]];
@@ -160,6 +209,10 @@ static bool enters(lanes *p, const format *from, int bits, bool integers)
     if (!f->is_float) {
         p->load = f->is_signed ? LOAD_INT : LOAD_UINT;
         return !integers && f->bits == width && width >= 16 && width <= bits / 2;
+    }
+    if (bits == 32 && is_ieee(f, 64, 11)) {
+        p->load = LOAD_ODD;
+        return !integers;
     }
     if (f->specials != EMU_SPECIALS_IEEE || !f->is_signed || f->exp_bits + f->frac_bits + f->low_pad + 1 != width
         || width > bits)
@@ -219,6 +272,10 @@ static bool in_lanes(lanes *p, const conversion *c, int bits, bool integers, boo
     if (!enters(p, &c->from, bits, integers) || p->cut < 0 || p->first < 1 || p->first > 2 * bias || to->bits > bits
         || (stochastic && p->random_bits > bits - 4))
         return false;
+    /* Odd ones are as good where two bits or more are cut, and where what is beyond binary32 is beyond the target. */
+    if (p->load == LOAD_ODD && (stochastic || how->daz || p->cut < 2
+                                || c->to.emax + (how->rounding != EMU_ROUND_RNE) > bias))
+        return false;
     if (how->daz && c->from.row.is_float)           /* the smallest normal number of the source, in a lane */
         p->least = (uint64_t)(c->from.emin + bias) << frac;
     p->watch = (UINT64_C(1) << (bits - 1)) - 1;
@@ -241,18 +298,37 @@ static bool in_lanes(lanes *p, const conversion *c, int bits, bool integers, boo
     return true;
 }
 
-static const convert_kernels *best_kernels(int isa)
+/* How strips do what these lanes would, if they can. */
+static void choose_strips(lanes *p, const conversion *c)
 {
-#ifdef EMU_AVX512
-    if (isa >= EMU_ISA_AVX512)
-        return &emu_convert_avx512;
-#endif
-#ifdef EMU_AVX2
-    if (isa >= EMU_ISA_AVX2)
-        return &emu_convert_avx2;
-#endif
-    (void)isa;
-    return &emu_convert_portable;
+    const emu_conversion *how = c->how;
+    const emu_format *from = &c->from.row, *to = &c->to.row;
+    const uint32_t infinity = 0x7F800000;
+    if (p->least || !p->calm)
+        return;
+    p->ordinary = p->bits == 32 ? (uint32_t)MIN(p->unbounded, infinity) : infinity;
+    if (p->same && p->load == LOAD_REBIAS && from->bits == 16 && from->exp_bits == 5 && p->bits == 32) {
+        p->take = TAKE_HALF;
+        p->times = ldexpf(1, 15 - from->bias);
+    } else if (p->same && is_ieee(from, 16, 8) && p->bits == 32)
+        p->take = TAKE_BRAIN;
+    else if (p->same && p->load == LOAD_REBIAS && is_ieee(from, 32, 8)) {
+        p->take = TAKE_SINGLE;
+        p->give = GIVE_DOUBLE;
+    } else if (how->rounding == EMU_ROUND_RNE && (is_ieee(from, 32, 8) || is_ieee(from, 64, 11))) {
+        int take = from->bits == 32 ? TAKE_SINGLE : TAKE_ODD;
+        if (is_ieee(to, 32, 8) && from->bits == 64)
+            p->take = TAKE_DOUBLE;
+        else if (is_ieee(to, 16, 5)) {
+            p->take = take;
+            p->give = GIVE_HALF;
+            if (how->over[0] == c->to.inf_code && how->over[1] == (c->to.inf_code | c->to.sign))
+                p->ordinary = infinity;
+        } else if (is_ieee(to, 16, 8)) {
+            p->take = take;
+            p->give = GIVE_BRAIN;
+        }
+    }
 }
 
 int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts)
@@ -268,10 +344,11 @@ int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint3
     if (isa < 0)
         return EMU_BAD_ISA;
     if (c.from.bytes == 1 && !stochastic && n >= 256)
-        by_table(&c, n, x, y, counts != NULL, counts ? counts : unread);
+        by_table(&c, n, x, y, counts, isa);
     else if (in_lanes(&p, &c, 32, isa == EMU_ISA_PORTABLE, counts != NULL)
              || in_lanes(&p, &c, 64, isa == EMU_ISA_PORTABLE, counts != NULL)) {
-        p.far = n * (c.from.bytes + c.to.bytes) >= 1 << 22;
+        p.far = is_far(&c, n);
+        choose_strips(&p, &c);
         best_kernels(isa)->lanes(&p, n, x, random, y, counts != NULL, counts ? counts : unread);
     } else
         each(&c, n, x, random, y, counts ? counts : unread);
@@ -381,8 +458,8 @@ static bool few(lanes *p, const conversion *c)
     value[8] = c->to.row.frac_bits ? 2 * value[7] - value[6] : 2 * value[7];
     for (int j = 1; j <= 8; j++) {
         double below = value[j - 1], here = value[j];
-        p->begin[j] = nearest ? (below + here) / 2 : here;
-        p->open[j] = how->rounding == EMU_ROUND_RNE && j & 1;
+        p->begin[j & 7] = nearest ? (below + here) / 2 : here;
+        p->open[j & 7] = how->rounding == EMU_ROUND_RNE && j & 1;
     }
     return true;
 }

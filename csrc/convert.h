@@ -17,8 +17,25 @@ enum {                               /* how a source enters a lane, which holds 
     LOAD_MASKED,                     /* its high bits are (tfloat32) */
     LOAD_SHIFT,                      /* its exponent has the same bias and width: shift the fields up (bfloat16) */
     LOAD_REBIAS,                     /* a narrower exponent: float16, float32 in 64-bit lanes */
+    LOAD_ODD,                        /* binary64, rounded to odd as binary32 */
     LOAD_INT,                        /* an integer the lane holds exactly */
     LOAD_UINT,
+};
+
+enum {                               /* strips: how numbers are taken, and how given */
+    TAKE_NOTHING,
+    TAKE_SINGLE,                     /* binary32 */
+    TAKE_DOUBLE,                     /* binary64, rounded to nearest */
+    TAKE_ODD,                        /* binary64, rounded to odd */
+    TAKE_BRAIN,                      /* bfloat16 */
+    TAKE_HALF,                       /* binary16, and then times a power of two */
+    TAKE_BYTE,                       /* the same, of a code of one byte with at most 5 exponent bits */
+};
+enum {
+    GIVE_SINGLE,
+    GIVE_DOUBLE,
+    GIVE_HALF,                       /* binary16 */
+    GIVE_BRAIN,                      /* bfloat16 */
 };
 
 /* A conversion from numbers held as binary32 (bits = 32) or binary64 (bits = 64); F is 23 or 52 there. Magnitudes of the
@@ -33,6 +50,11 @@ typedef struct {
     int first;                       /* biased lane exponent of the target's smallest normal number, at least 1 */
     int last;                        /* one above that of its largest */
     bool nearest;                    /* rounding by the lane's own addition is exact here, and wanted */
+    int take, give;
+    uint32_t ordinary;               /* strips hold where all magnitudes are below this, as binary32 */
+    int narrower;                    /* TAKE_BYTE: exponent bits that 5 has more; `up` has the sign at bit 15 */
+    float times;                     /* TAKE_HALF, TAKE_BYTE: 2^(15 - bias) */
+    const uint32_t *table;           /* TAKE_BYTE: the code of each code */
     bool far;                        /* what is read and written does not fit the cache */
     bool same;                       /* the target is what lanes hold */
     bool same_exponents;             /* rounding to nearest even of the lane as it is makes the code */
@@ -50,8 +72,8 @@ typedef struct {
     int64_t per;
     bool wide;                       /* a divisor, and x is binary64 */
     bool few;                        /* a divisor, and seven numbers above zero: compare with where each begins */
-    double begin[9];                 /* [j]: where code j does, as a quotient; [8]: what is beyond the largest */
-    uint64_t open[9];                /* [j]: 1 if not there, but right above */
+    double begin[8];                 /* [j]: where code j does, as a quotient; [0]: what is beyond the largest */
+    uint64_t open[8];                /* [j]: 1 if not there, but right above */
 } lanes;
 
 typedef struct {

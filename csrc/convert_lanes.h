@@ -8,8 +8,7 @@
 #define FOR_(name, isa) name##_##isa
 
 #ifdef CONVERT_IN_FLOAT
-#include <immintrin.h>
-#include <math.h>
+#include "convert_strips.h"
 #endif
 
 #define LANE uint32_t
@@ -81,18 +80,30 @@ static void beyond_32(int n, const unaligned_32 *restrict x, const uint32_t *res
     counts[EMU_COUNT_INFINITE + 1] -= minus;
 }
 
-/* Where each of the seven numbers begins in the blocks that lie in a CONVERT_BLOCK, and what is beyond the largest. */
-typedef struct { uint32_t first[9][CONVERT_BLOCK + 16]; } thresholds;
-
-/* Codes of at most 16 by counting how many of the seven a magnitude has reached. top: of all magnitudes, in each place. */
-static ALWAYS_INLINE void reached(int n, const unaligned_32 *restrict x, const thresholds *restrict of, int64_t block,
-                                  uint32_t *restrict code, int32_t *restrict top, const bool count,
-                                  uint32_t events[EMU_COUNTS])
+/* Codes of at most 16 by counting how many of seven numbers a magnitude has reached. first: where they begin in this block,
+ * after what is beyond the largest. top: of all magnitudes, in each place. */
+static ALWAYS_INLINE void reached(int n, const unaligned_32 *restrict x, const int32_t first[8], uint32_t *restrict code,
+                                  int32_t *restrict top, const bool count, uint32_t events[EMU_COUNTS])
 {
-#define FIRST(j) ((int32_t)of->first[j][block])
-    const int32_t a = FIRST(1), b = FIRST(2), c = FIRST(3), d = FIRST(4), e = FIRST(5), f = FIRST(6), g = FIRST(7);
-    const int32_t h = FIRST(8);
-#undef FIRST
+#ifdef __AVX512F__
+    if (n == 16 && !count) {                        /* by halving: the fourth, one of two, one of four */
+        const __m512i one = _mm512_set1_epi32(1), two = _mm512_set1_epi32(2), six = _mm512_set1_epi32(6);
+        const __m512i firsts = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)first));
+        const __m512i number = _mm512_loadu_si512(x), m = _mm512_and_si512(number, _mm512_set1_epi32(0x7FFFFFFF));
+        __m512i at = _mm512_mask_mov_epi32(two, _mm512_cmpge_epi32_mask(m, _mm512_set1_epi32(first[4])), six);
+        __mmask16 above = _mm512_cmpge_epi32_mask(m, _mm512_permutexvar_epi32(at, firsts));
+        at = _mm512_sub_epi32(at, one);
+        at = _mm512_mask_add_epi32(at, above, at, two);
+        above = _mm512_cmpge_epi32_mask(m, _mm512_permutexvar_epi32(at, firsts));
+        at = _mm512_mask_mov_epi32(_mm512_sub_epi32(at, one), above, at);
+        const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(number, 28), _mm512_set1_epi32(8));
+        _mm512_storeu_si512(code, _mm512_or_si512(at, sign));
+        _mm512_storeu_si512(top, _mm512_max_epi32(_mm512_loadu_si512(top), m));
+        return;
+    }
+#endif
+    const int32_t a = first[1], b = first[2], c = first[3], d = first[4], e = first[5], f = first[6], g = first[7];
+    const int32_t h = first[0];
     uint32_t over = 0, minus_over = 0, infinite = 0, minus_infinite = 0, flushed = 0;
     for (int i = 0; i < n; i++) {
         int32_t m = (int32_t)(x[i] & 0x7FFFFFFF);
@@ -129,23 +140,23 @@ static ALWAYS_INLINE bool by_comparing(const lanes *p, int64_t start, int n, con
         bad |= (p->begin[1] * divisor[b] < 0x1p-126) | (count & (divisor[b] == INFINITY));
     if (bad)
         return false;
-    thresholds of;
-    for (int j = 1; j < 9; j++) {
-        const double begin = p->begin[j];
-        const uint64_t up = (1 << 29) - 1 + p->open[j] - rebias;
-        for (int64_t b = 0; b < blocks; b++) {
-            int64_t code = (int64_t)((bits_of_64(begin * divisor[b]) + up) >> 29);
-            of.first[j][b] = (uint32_t)MIN(code, 0x7F800000);
+    int32_t first[CONVERT_BLOCK + 16][8];
+    for (int64_t b = 0; b < blocks; b++)
+        for (int j = 0; j < 8; j++) {
+            uint64_t up = (1 << 29) - 1 + p->open[j] - rebias;
+            int64_t code = (int64_t)((bits_of_64(p->begin[j] * divisor[b]) + up) >> 29);
+            first[b][j] = (int32_t)MIN(code, 0x7F800000);
         }
-    }
     uint32_t codes[CONVERT_BLOCK], events[EMU_COUNTS] = {0};
     int32_t top[16] = {0};
     int64_t left = p->per - start % p->per;
     for (int64_t i = 0, b = 0; i < n; b++, left = p->per) {
         const int64_t end = MIN(n, i + left);
-        for (; i + 16 <= end; i += 16)
-            reached(16, x + i, &of, b, codes + i, top, count, events);
-        reached((int)(end - i), x + i, &of, b, codes + i, top, count, events);
+        for (; i + 16 <= end; i += 16) {
+            __builtin_prefetch(x + i + AHEAD / 4);
+            reached(16, x + i, first[b], codes + i, top, count, events);
+        }
+        reached((int)(end - i), x + i, first[b], codes + i, top, count, events);
         i = end;
     }
     for (int i = 0; i < 16; i++)
@@ -168,16 +179,27 @@ static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const u
     unsigned environment = _mm_getcsr();
     uint32_t narrow[CONVERT_BLOCK];
     uint64_t wide[CONVERT_BLOCK];
-    _mm_setcsr(0x1F80);
+    _mm_setcsr(TO_NEAREST);
 #endif
     for (int64_t i = 0; i < n; i += CONVERT_BLOCK) {
         int block = n - i < CONVERT_BLOCK ? (int)(n - i) : CONVERT_BLOCK;
         const uint32_t *bits = random ? random + i : NULL;
         const unsigned char *from = x + i * p->from_bytes;
+        unsigned char *to = y + i * p->to_bytes;
 #ifdef CONVERT_IN_FLOAT
         const unaligned_32 *over = (const unaligned_32 *)x + i;
         if (p->few && (count ? by_comparing(p, i, block, over, y + i, true, counts)
                              : by_comparing(p, i, block, over, y + i, false, counts)))
+            continue;
+        const int whole = block & ~15;
+        if (p->take && !count && in_strips(p, whole, from, to)) {
+            from += whole * p->from_bytes;
+            to += whole * p->to_bytes;
+            block -= whole;
+        }
+        for (int j = 0; p->table && j < block; j++)
+            memcpy(to + j * 4, &p->table[from[j]], 4);
+        if (!block || p->table)
             continue;
         int64_t at = p->divisor ? i / p->per : 0, left = p->divisor ? p->per - i % p->per : 0;
         for (int j = 0, run; p->divisor && j < block; j += run, at++, left = p->per) {
@@ -198,9 +220,9 @@ static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const u
         }
 #endif
         if (p->bits == 32)
-            block_32(p, block, from, bits, y + i * p->to_bytes, count, counts);
+            block_32(p, block, from, bits, to, count, counts);
         else
-            block_64(p, block, from, bits, y + i * p->to_bytes, count, counts);
+            block_64(p, block, from, bits, to, count, counts);
     }
 #ifdef CONVERT_IN_FLOAT
     _mm_setcsr(environment);

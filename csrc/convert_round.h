@@ -71,6 +71,11 @@ static LANE NAME(load)(const lanes *p, int n, const unsigned char *x, NAME(unali
         if (p->from_bytes == 4) { EACH(uint32_t, NAME(bits_of)(code)); }
         EACH(uint16_t, NAME(bits_of)(code));
 #else
+#ifdef CONVERT_IN_FLOAT
+    case LOAD_ODD:
+        odd_lanes(p->far, n, x, (float *)lane);
+        return watch;
+#endif
     case LOAD_REBIAS: EACH(uint16_t, NAME(rebiased)(p, code));
     case LOAD_INT: EACH(int16_t, NAME(bits_of)(code));
     default: EACH(uint16_t, NAME(bits_of)(code));
@@ -256,39 +261,6 @@ static bool NAME(cut)(const lanes *p, int n, const NAME(unaligned) *lane, unsign
     return worst < (LANE)p->unbounded;
 }
 
-#if defined CONVERT_IN_FLOAT && BITS == 32
-/* `cut` of whole strips to two bytes, y at a multiple of 16, where memory is what takes the time: numbers are asked for
- * before they are needed, and codes are written past the cache (all_lanes fences). How many are done; -1, with rubbish in
- * y, if not calm. */
-static int far_cut(const lanes *p, int n, const unaligned_32 *lane, unsigned char *y)
-{
-    enum { STRIP = 32, AHEAD = 1024 };
-    const __m128i down = _mm_cvtsi32_si128(p->cut), up = _mm_cvtsi32_si128(p->low_pad);
-    const __m256i one = _mm256_set1_epi32(1), half = _mm256_set1_epi32((1 << (p->cut - 1)) - 1);
-    const __m256i watch = _mm256_set1_epi32((int)p->watch);
-    __m256i worst = _mm256_setzero_si256(), code[2];
-    int i = 0;
-    for (; i + STRIP <= n; i += STRIP)
-        for (int j = i; j < i + STRIP; j += 16) {
-            __builtin_prefetch(lane + j + AHEAD);
-            for (int k = 0; k < 2; k++) {
-                __m256i x = _mm256_loadu_si256((const __m256i *)(lane + j + 8 * k));
-                __m256i bias = _mm256_add_epi32(half, _mm256_and_si256(_mm256_srl_epi32(x, down), one));
-                code[k] = _mm256_sll_epi32(_mm256_srl_epi32(_mm256_add_epi32(x, bias), down), up);
-                worst = _mm256_max_epu32(worst, _mm256_and_si256(x, watch));
-            }
-            __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(code[0], code[1]), 0xD8);
-            _mm_stream_si128((__m128i *)(y + 2 * j), _mm256_castsi256_si128(packed));
-            _mm_stream_si128((__m128i *)(y + 2 * j + 16), _mm256_extracti128_si256(packed, 1));
-        }
-    uint32_t each[8], all = 0;
-    _mm256_storeu_si256((__m256i *)each, worst);
-    for (int j = 0; j < 8; j++)
-        all = MAX(all, each[j]);
-    return all < (uint32_t)p->unbounded ? i : -1;
-}
-#endif
-
 #ifdef CONVERT_IN_FLOAT
 /* Round to nearest even by one addition of the processor, straight to the target's bytes; false, with rubbish in y, if the
  * block holds what is out of the ordinary. Why it is exact: let t be the exponent of x, at least the target's first and at
@@ -358,12 +330,7 @@ static void NAME(block)(const lanes *p, int n, const unsigned char *x, const uin
     }
     if (p->least)
         NAME(flush)(p, n, room, counts);
-    int done = 0;
-#if defined CONVERT_IN_FLOAT && BITS == 32
-    if (p->far && p->same_exponents && p->to_bytes == 2 && !count && (uintptr_t)y % 16 == 0)
-        done = far_cut(p, n, lane, y);
-#endif
-    if (p->same_exponents && !count && done >= 0 && NAME(cut)(p, n - done, lane + done, y + done * p->to_bytes))
+    if (p->same_exponents && !count && NAME(cut)(p, n, lane, y))
         return;
 #ifdef CONVERT_IN_FLOAT
     if (p->nearest && NAME(nearest)(p, n, lane, y, count, counts))

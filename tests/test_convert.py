@@ -47,7 +47,7 @@ INTEGERS = [f for f in FORMATS.values() if isinstance(f, Integer)]
 SOURCES_16 = [FORMATS[name] for name in ("float16", "bfloat16", "int16", "uint16")]
 USER = [Float("user_unsigned", 3, 2, specials="finite", signed=False), Float("user_bare", 4, 0, specials="finite"),
         Float("user_wide", 11, 40, low_pad=12), Float("user_e9m20", 9, 20), Float("user_e15m48", 15, 48),
-        Float("user_bias", 5, 3, bias=-3), Float("user_e10", 10, 0, None, "exponent", False)]
+        Float("user_bias", 5, 3, bias=-3), Float("user_high", 8, 3, bias=120), Float("user_e10", 10, 0, None, "exponent", False)]
 TARGETS = [*FLOATS, *USER]
 ISAS = ("portable", "avx2", "avx512")
 BEST = "avx512fp16"
@@ -187,19 +187,41 @@ def test_wide_sources_at_every_number_midpoint_and_neighbour(source, target, mos
         agree(how, sample, ("exact", "c", "numba"), isa)
 
 
+def _half_ordinary(source, size):
+    """Finite numbers of any size that most targets hold, and after them any codes."""
+    rng = np.random.default_rng(7)
+    codes = codes_of(source) if source.bits <= 16 else rng.integers(0, 1 << source.bits, size, np.uint64)
+    if source.bits <= 16:
+        finite = np.array([c for c in codes.tolist() if decode(source, c).kind == "finite"], source.code_dtype)
+    else:
+        numbers = np.ldexp(rng.uniform(-2, 2, size), rng.integers(-170, 15, size))
+        numbers[::3] = numbers[::3].astype(ml_dtypes.bfloat16)          # on the grid, and half-way between
+        finite = numbers.astype(source.name).view(source.code_dtype)
+    return np.concatenate([rng.choice(finite, size // 2), rng.choice(codes, size - size // 2)]).astype(source.code_dtype)
+
+
 @pytest.mark.sanitize
 @pytest.mark.usefixtures("c_engine")
-@pytest.mark.parametrize("calm", [True, False])
-@pytest.mark.parametrize("offset", [0, 3])
-def test_more_numbers_than_the_cache_holds(offset, calm):
-    """C writes bfloat16 past it, if they lie right; NaN and infinities are in half of the blocks at most."""
-    how = conversion(FORMATS["float32"], FORMATS["bfloat16"], Policy())
-    x = np.random.default_rng(7).integers(0, 1 << 32, 800_017, np.uint32)
-    x[x.size // 2 * (not calm):] &= np.uint32(0xBFFFFFFF)
-    y, want = np.empty(x.size + offset, np.uint16), np.empty(x.size, np.uint16)
-    room._ENGINES["c"](how, x, None, y[offset:], None)
+@pytest.mark.parametrize("size", [5_003, 800_017])
+@pytest.mark.parametrize("source, target", [
+    *itertools.product(["float32", "float64"], ["bfloat16", "float16", "float8_e4m3fn", "float8_e8m0fnu", "tfloat32"]),
+    ("float32", "float64"), ("float64", "float32"),
+    *((f.name, "float32") for f in FLOATS if f.bits <= 16)])
+def test_strips(source, target, size):
+    """What C does in strips of 16 where all is ordinary, and writes past the cache where that is too small and the
+    codes lie right: every instruction set like Numba."""
+    how = conversion(FORMATS[source], FORMATS[target], Policy())
+    x, offset = _half_ordinary(FORMATS[source], size), 3
+    y, want = np.empty(size + offset, how.target.code_dtype), np.empty(size, how.target.code_dtype)
     room._ENGINES["numba"](how, x, None, want, None)
-    assert (y[offset:] == want).all()
+    for isa in ISAS:
+        engine_c.limit_isa(isa)
+        for found in (y[:size], y[offset:]):
+            found[:] = 0
+            room._ENGINES["c"](how, x, None, found, None)
+            wrong = np.flatnonzero(found != want)
+            assert not wrong.size, (isa, wrong[0], hex(x[wrong[0]]), hex(found[wrong[0]]), hex(want[wrong[0]]))
+    engine_c.limit_isa(BEST)
 
 
 @pytest.mark.sanitize
