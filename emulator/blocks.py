@@ -639,7 +639,8 @@ class _Job:
             if not along:
                 return self.top(values), None
             amax = amax_of(gather(values, axes, part[2]), self.engine)
-            return float(amax.max(initial=0)) if np.isfinite(amax).all() else self.top(values), amax
+            most = float(amax.max(initial=0))               # a NaN, if there is one
+            return most if math.isfinite(most) else self.top(values), amax
 
         if two_level:
             top = tensor_amax

@@ -447,15 +447,15 @@ def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
     """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
     name = _known(engine)
     y = np.empty(x.shape, how.target.code_dtype)
-    chunks = _chunks(x.size) or [slice(0, 0)]
 
     def work(chunk: slice) -> np.ndarray:
         counts = np.zeros(len(COUNTS), np.int64)
         _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
         return counts
 
-    alone = name == "exact" or len(chunks) == 1
-    return y, reduce(np.add, [work(chunk) for chunk in chunks] if alone else spread(work, chunks))
+    if x.size <= CHUNK:
+        return y, work(slice(0, x.size))
+    return y, reduce(np.add, spread(work, _chunks(x.size), 1 if name == "exact" else None))
 
 
 def _chunks(size: int, each: int = CHUNK) -> list[slice]:
