@@ -146,8 +146,8 @@ static bool is_far(const conversion *c, int64_t n)
 static bool bytes_in_strips(lanes *p, const conversion *c, int64_t n, const uint64_t code[256], uint32_t table[256])
 {
     const emu_format *from = &c->from.row;
-    *p = (lanes){.from_bytes = 1, .to_bytes = 4, .take = TAKE_BYTE, .give = GIVE_SINGLE, .far = is_far(c, n),
-                 .up = 16 - from->bits, .narrower = 5 - from->exp_bits, .table = table};
+    *p = (lanes){.from_bytes = 1, .to_bytes = 4, .take = TAKE_BYTE, .seen = 0x7FFFFFFF,
+                 .far = is_far(c, n), .up = 16 - from->bits, .narrower = 5 - from->exp_bits, .table = table};
     if (!is_ieee(&c->to.row, 32, 8) || !from->is_float || !from->is_signed || from->low_pad || p->narrower < 0
         || abs(from->bias) > 64 || c->how->ftz || c->how->daz || code[c->from.sign] != c->to.sign)
         return false;
@@ -304,34 +304,39 @@ static void choose_strips(lanes *p, const conversion *c)
     const emu_conversion *how = c->how;
     const emu_format *from = &c->from.row, *to = &c->to.row;
     const uint32_t infinity = 0x7F800000;
+    bool narrow = p->bits == 32, nearest = how->rounding == EMU_ROUND_RNE;
+    bool infinite = how->over[0] == c->to.inf_code && how->over[1] == (c->to.inf_code | c->to.sign);
     if (p->least || !p->calm)
         return;
-    p->ordinary = p->bits == 32 ? (uint32_t)MIN(p->unbounded, infinity) : infinity;
-    if (p->same && p->load == LOAD_REBIAS && from->bits == 16 && from->exp_bits == 5 && p->bits == 32) {
-        p->take = TAKE_HALF;
-        p->times = ldexpf(1, 15 - from->bias);
-    } else if (p->same && is_ieee(from, 16, 8) && p->bits == 32)
-        p->take = TAKE_BRAIN;
-    else if (p->same && p->load == LOAD_REBIAS && is_ieee(from, 32, 8)) {
+    p->seen = narrow ? (uint32_t)p->watch : 0x7FFFFFFF;
+    p->ordinary = narrow ? (uint32_t)MIN(p->unbounded, infinity) : infinity;
+    if (is_ieee(from, 32, 8))
         p->take = TAKE_SINGLE;
+    else if (is_ieee(from, 64, 11))
+        p->take = narrow ? TAKE_ODD : TAKE_DOUBLE;
+    else if (is_ieee(from, 16, 8))
+        p->take = TAKE_BRAIN;
+    else if (p->load == LOAD_REBIAS && narrow && from->bits == 16 && from->exp_bits == 5)
+        p->take = TAKE_HALF;
+    p->times = p->take == TAKE_HALF ? ldexpf(1, 15 - from->bias) : 1;
+    if (narrow ? p->same : p->take == TAKE_DOUBLE && nearest && is_ieee(to, 32, 8))
+        p->give = GIVE_SINGLE;
+    else if (p->same && p->take == TAKE_SINGLE)
         p->give = GIVE_DOUBLE;
-    } else if (how->rounding == EMU_ROUND_RNE && (is_ieee(from, 32, 8) || is_ieee(from, 64, 11))) {
-        int take = from->bits == 32 ? TAKE_SINGLE : TAKE_ODD;
-        if (is_ieee(to, 32, 8) && from->bits == 64)
-            p->take = TAKE_DOUBLE;
-        else if (is_ieee(to, 16, 5)) {
-            p->take = take;
-            p->give = GIVE_HALF;
-            if (how->over[0] == c->to.inf_code && how->over[1] == (c->to.inf_code | c->to.sign))
-                p->ordinary = infinity;
-        } else if (is_ieee(to, 16, 8)) {
-            p->take = take;
-            p->give = GIVE_BRAIN;
-        }
-    }
+    else if (narrow && nearest && is_ieee(to, 16, 8))
+        p->give = GIVE_BRAIN;
+    else if (narrow && nearest && is_ieee(to, 16, 5) && infinite) {
+        p->give = GIVE_HALF;
+        p->ordinary = infinity;
+    } else if (narrow && p->nearest && !p->low_pad) {
+        p->give = GIVE_NEAREST;
+        p->ordinary = (uint32_t)MIN(p->calm, infinity + 1);
+    } else
+        p->take = TAKE_NOTHING;
 }
 
-int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts)
+int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts,
+                int every)
 {
     conversion c = {.how = how};
     lanes p;
@@ -348,7 +353,8 @@ int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint3
     else if (in_lanes(&p, &c, 32, isa == EMU_ISA_PORTABLE, counts != NULL)
              || in_lanes(&p, &c, 64, isa == EMU_ISA_PORTABLE, counts != NULL)) {
         p.far = is_far(&c, n);
-        choose_strips(&p, &c);
+        if (!counts || !every)
+            choose_strips(&p, &c);
         best_kernels(isa)->lanes(&p, n, x, random, y, counts != NULL, counts ? counts : unread);
     } else
         each(&c, n, x, random, y, counts ? counts : unread);
@@ -513,7 +519,9 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
         p.divisor = divisors;
         p.per = size;
         p.wide = binary64;
-        p.few = p.bits == 64 && binary32 && few(&p, &c);    /* multiplying is faster still */
+        p.few = p.bits == 64 && binary32 && few(&p, &c);
+        if (p.bits == 32 && !count)                 /* multiplying is faster still */
+            choose_strips(&p, &c);
         best_kernels(isa)->lanes(&p, n, x, random, y, count, count ? counts : unread);
     } else
         each_over(&c, n, size, x, divisors, random, y, count ? counts : unread);

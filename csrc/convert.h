@@ -36,6 +36,7 @@ enum {
     GIVE_DOUBLE,
     GIVE_HALF,                       /* binary16 */
     GIVE_BRAIN,                      /* bfloat16 */
+    GIVE_NEAREST,                    /* as `nearest` */
 };
 
 /* A conversion from numbers held as binary32 (bits = 32) or binary64 (bits = 64); F is 23 or 52 there. Magnitudes of the
@@ -51,7 +52,7 @@ typedef struct {
     int last;                        /* one above that of its largest */
     bool nearest;                    /* rounding by the lane's own addition is exact here, and wanted */
     int take, give;
-    uint32_t ordinary;               /* strips hold where all magnitudes are below this, as binary32 */
+    uint32_t seen, ordinary;         /* strips hold where all numbers & seen are below this, as binary32 */
     int narrower;                    /* TAKE_BYTE: exponent bits that 5 has more; `up` has the sign at bit 15 */
     float times;                     /* TAKE_HALF, TAKE_BYTE: 2^(15 - bias) */
     const uint32_t *table;           /* TAKE_BYTE: the code of each code */

@@ -179,7 +179,7 @@ static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const u
     unsigned environment = _mm_getcsr();
     uint32_t narrow[CONVERT_BLOCK];
     uint64_t wide[CONVERT_BLOCK];
-    _mm_setcsr(TO_NEAREST);
+    _mm_setcsr(0x1F80);
 #endif
     for (int64_t i = 0; i < n; i += CONVERT_BLOCK) {
         int block = n - i < CONVERT_BLOCK ? (int)(n - i) : CONVERT_BLOCK;
@@ -190,16 +190,6 @@ static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const u
         const unaligned_32 *over = (const unaligned_32 *)x + i;
         if (p->few && (count ? by_comparing(p, i, block, over, y + i, true, counts)
                              : by_comparing(p, i, block, over, y + i, false, counts)))
-            continue;
-        const int whole = block & ~15;
-        if (p->take && !count && in_strips(p, whole, from, to)) {
-            from += whole * p->from_bytes;
-            to += whole * p->to_bytes;
-            block -= whole;
-        }
-        for (int j = 0; p->table && j < block; j++)
-            memcpy(to + j * 4, &p->table[from[j]], 4);
-        if (!block || p->table)
             continue;
         int64_t at = p->divisor ? i / p->per : 0, left = p->divisor ? p->per - i % p->per : 0;
         for (int j = 0, run; p->divisor && j < block; j += run, at++, left = p->per) {
@@ -218,6 +208,16 @@ static void all_lanes(const lanes *p, int64_t n, const unsigned char *x, const u
                 beyond_32(run, over + j, narrow + j, counts);
             from = p->bits == 32 ? (const unsigned char *)narrow : (const unsigned char *)wide;
         }
+        const int whole = block & ~15;
+        if (p->take && in_strips(p, whole, from, to)) {
+            from += whole * p->from_bytes;
+            to += whole * p->to_bytes;
+            block -= whole;
+        }
+        for (int j = 0; p->table && j < block; j++)
+            memcpy(to + j * 4, &p->table[from[j]], 4);
+        if (!block || p->table)
+            continue;
 #endif
         if (p->bits == 32)
             block_32(p, block, from, bits, to, count, counts);

@@ -149,9 +149,10 @@ enum {                               /* the counters of emu_convert; OVER and IN
 };
 
 /* y[i] = x[i] in another format, for n codes; arrays are as for emu_dots, random as many uint32_t or NULL where the mode
- * reads none. counts: EMU_COUNTS counters to add to, or NULL. Returns EMU_BAD_ROW for formats or a rounding that it does
- * not know, and has then done nothing. */
-int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts);
+ * reads none. counts: EMU_COUNTS counters to add to, or NULL; without `every` what the policy does not refuse may go uncounted.
+ * Returns EMU_BAD_ROW for formats or a rounding that it does not know, and has then done nothing. */
+int emu_convert(const emu_conversion *how, int64_t n, const void *x, const uint32_t *random, void *y, int64_t *counts,
+                int every);
 
 /* The largest magnitude of each of `blocks` runs of `size` numbers, binary32 (bytes = 4) or binary64 (bytes = 8): the code
  * without its sign, so that a NaN is larger than an infinity; 0 for an empty run. */

@@ -43,8 +43,8 @@ int emu_accumulate(const emu_conversion *to, const emu_conversion *back, int64_t
             const double *next = terms + i * places + p;
 #define ROUNDED(X, Y, MINUS, CODES, RESULT)                                                                               \
     add(n, X, Y, MINUS, down, sum);                                                                                       \
-    status = status ? status : emu_convert(to, n, sum, bits, CODES, counts);                                              \
-    status = status ? status : emu_convert(back, n, CODES, NULL, RESULT, NULL);                                           \
+    status = status ? status : emu_convert(to, n, sum, bits, CODES, counts, 1);                                           \
+    status = status ? status : emu_convert(back, n, CODES, NULL, RESULT, NULL, 1);                                        \
     bits = bits ? bits + places : NULL
             if (!lost) {
                 ROUNDED(totals + p, next, false, last, totals + p);

@@ -191,7 +191,7 @@ def convert_codes(how: Conversion, codes: np.ndarray, draw: Draw, engine: str | 
     """
     flat = np.ascontiguousarray(codes).reshape(-1)
     refuses = None in (*how.over, *how.infinity, how.nan[0])
-    y, counts = run(how, flat, draw, engine, counted or refuses)
+    y, counts = run(how, flat, draw, engine, counted or refuses, counted)
     if refuses:
         _refuse(how, counts, flat, codes.shape, draw, engine)
     return y.reshape(codes.shape), counts
@@ -395,10 +395,11 @@ def _index(i: int, shape: tuple[int, ...]) -> str:
 
 # --- engines ----------------------------------------------------------------------------------------------------------
 
-# An engine is a function converts(how, x, random, y, counts) on contiguous codes; counts may be None. An element that
+# An engine is a function engine_c.converts(how, x, random, y, counts, every) on contiguous codes. An element that
 # the policy refuses becomes code 0 and is counted: `_refuse` speaks of it.
 
-def _exact(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray, counts: np.ndarray | None) -> None:
+def _exact(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray, counts: np.ndarray | None,
+           every: bool = True) -> None:
     strict = replace(how.policy, overflow="error", nan="error", zero="smallest")
     for i, code in enumerate(x.tolist()):
         word = 0 if random is None else int(random[i])
@@ -442,15 +443,15 @@ def _known(engine: str | None) -> str:
     return name
 
 
-def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None,
-         counted: bool) -> tuple[np.ndarray, np.ndarray]:
+def run(how: Conversion, x: np.ndarray, draw: Draw, engine: str | None, counted: bool,
+        every: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The codes of the one-dimensional x in the target, and the counts (zeros where they are not asked for)."""
     name = _known(engine)
     y = np.empty(x.shape, how.target.code_dtype)
 
     def work(chunk: slice) -> np.ndarray:
         counts = np.zeros(len(COUNTS), np.int64)
-        _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None)
+        _ENGINES[name](how, x[chunk], draw(chunk.start, chunk.stop), y[chunk], counts if counted else None, every)
         return counts
 
     if x.size <= CHUNK:

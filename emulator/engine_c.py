@@ -142,17 +142,17 @@ def _conversion(how: Conversion) -> Any:
 
 
 def converts(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray,
-             counts: np.ndarray | None) -> None:
+             counts: np.ndarray | None, every: bool = True) -> None:
     """Fill codes y from codes x, both contiguous and one-dimensional; random holds uint32, one per element, or is None.
 
-    counts: int64, one per record.COUNTS, to add to; None is faster. Raises EngineUnavailable for a format that C cannot
-    do exactly.
+    counts: int64, one per record.COUNTS, to add to; None is faster, and so is `every` false, where only what the policy
+    refuses is sure to be counted. Raises EngineUnavailable for a format that C cannot do exactly.
     """
     module = _library()
     view, null = module.ffi.from_buffer, module.ffi.NULL
     status = module.lib.emu_convert(
         _conversion(how), x.size, view(x), null if random is None else view("uint32_t *", random), view(y),
-        null if counts is None else view("int64_t *", counts))
+        null if counts is None else view("int64_t *", counts), every)
     if status:
         raise EngineUnavailable(f"the C engine cannot convert {how.source} to {how.target}: {_why(status)}")
 

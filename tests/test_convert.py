@@ -187,41 +187,50 @@ def test_wide_sources_at_every_number_midpoint_and_neighbour(source, target, mos
         agree(how, sample, ("exact", "c", "numba"), isa)
 
 
-def _half_ordinary(source, size):
-    """Finite numbers of any size that most targets hold, and after them any codes."""
-    rng = np.random.default_rng(7)
-    codes = codes_of(source) if source.bits <= 16 else rng.integers(0, 1 << source.bits, size, np.uint64)
+def _ever_less_ordinary(source, size):
+    """Numbers within every target's range, positive ones first; then larger ones, and any codes."""
+    rng, third = np.random.default_rng(7), size // 3
+    codes = codes_of(source) if source.bits <= 16 else rng.integers(0, 1 << source.bits, third, np.uint64)
     if source.bits <= 16:
-        finite = np.array([c for c in codes.tolist() if decode(source, c).kind == "finite"], source.code_dtype)
+        numbers = [(c, decode(source, c)) for c in codes.tolist()]
+        large = np.array([c for c, x in numbers if x.kind == "finite"])
+        small = np.array([c for c, x in numbers if x.kind == "finite" and x.sig * 2.0**x.exp < 2])
     else:
-        numbers = np.ldexp(rng.uniform(-2, 2, size), rng.integers(-170, 15, size))
-        numbers[::3] = numbers[::3].astype(ml_dtypes.bfloat16)          # on the grid, and half-way between
-        finite = numbers.astype(source.name).view(source.code_dtype)
-    return np.concatenate([rng.choice(finite, size // 2), rng.choice(codes, size - size // 2)]).astype(source.code_dtype)
+        large = np.ldexp(rng.uniform(-2, 2, third), rng.integers(-170, 15, third))
+        large[::3] = large[::3].astype(ml_dtypes.bfloat16)              # on the grid, and half-way between
+        small = np.where(np.abs(large) < 2, large, large / 2**14)
+        large, small = (x.astype(source.name).view(source.code_dtype) for x in (large, small))
+    small = rng.choice(small, third).astype(source.code_dtype)
+    small[:third // 2] &= source.code_dtype.type((1 << source.bits - 1) - 1)
+    return np.concatenate([small, rng.choice(large, third), rng.choice(codes, size - 2 * third)]).astype(source.code_dtype)
 
 
 @pytest.mark.sanitize
 @pytest.mark.usefixtures("c_engine")
 @pytest.mark.parametrize("size", [5_003, 800_017])
 @pytest.mark.parametrize("source, target", [
-    *itertools.product(["float32", "float64"], ["bfloat16", "float16", "float8_e4m3fn", "float8_e8m0fnu", "tfloat32"]),
-    ("float32", "float64"), ("float64", "float32"),
+    *itertools.product(["float32", "float64"], [f.name for f in FLOATS if f.bits <= 16]),
+    *itertools.product(["float16", "bfloat16"], ["float8_e4m3fn", "float8_e4m3fnuz", "float6_e3m2fn"]),
+    ("float32", "float64"), ("float64", "float32"), ("float32", "tfloat32"),
     *((f.name, "float32") for f in FLOATS if f.bits <= 16)])
 def test_strips(source, target, size):
     """What C does in strips of 16 where all is ordinary, and writes past the cache where that is too small and the
-    codes lie right: every instruction set like Numba."""
-    how = conversion(FORMATS[source], FORMATS[target], Policy())
-    x, offset = _half_ordinary(FORMATS[source], size), 3
-    y, want = np.empty(size + offset, how.target.code_dtype), np.empty(size, how.target.code_dtype)
-    room._ENGINES["numba"](how, x, None, want, None)
-    for isa in ISAS:
-        engine_c.limit_isa(isa)
-        for found in (y[:size], y[offset:]):
-            found[:] = 0
-            room._ENGINES["c"](how, x, None, found, None)
-            wrong = np.flatnonzero(found != want)
-            assert not wrong.size, (isa, wrong[0], hex(x[wrong[0]]), hex(found[wrong[0]]), hex(want[wrong[0]]))
-    engine_c.limit_isa(BEST)
+    codes lie right: every instruction set like Numba. What a policy refuses is counted, whatever else is not."""
+    x, offset = _ever_less_ordinary(FORMATS[source], size), 3
+    for policy in (Policy(), Policy(overflow="saturate", nan="zero"), Policy(overflow="error", nan="error")):
+        how = conversion(FORMATS[source], FORMATS[target], policy)
+        y, want = np.empty(size + offset, how.target.code_dtype), np.empty(size, how.target.code_dtype)
+        room._ENGINES["numba"](how, x, None, want, of_all := np.zeros(len(COUNTS), np.int64))
+        refused = [code is None for code in room._outcomes(how).values()]
+        for isa in ISAS:
+            engine_c.limit_isa(isa)
+            for found, counts in ((y[:size], None), (y[offset:], np.zeros(len(COUNTS), np.int64))):
+                found[:] = 0
+                room._ENGINES["c"](how, x, None, found, counts, False)
+                wrong = np.flatnonzero(found != want)
+                assert not wrong.size, (policy, isa, wrong[0], hex(x[wrong[0]]), hex(found[wrong[0]]), hex(want[wrong[0]]))
+                assert counts is None or (counts[:5] == of_all[:5])[refused].all()
+        engine_c.limit_isa(BEST)
 
 
 @pytest.mark.sanitize

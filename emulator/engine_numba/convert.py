@@ -165,7 +165,7 @@ def _source(fmt: Float | Integer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def converts(how: Conversion, x: np.ndarray, random: np.ndarray | None, y: np.ndarray,
-             counts: np.ndarray | None) -> None:
+             counts: np.ndarray | None, every: bool = True) -> None:
     """As engine_c.converts. Raises EngineUnavailable for exponents or significands beyond 64-bit arithmetic."""
     target, policy = how.target, how.policy
     for fmt in (how.source, target):
