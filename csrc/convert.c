@@ -1,5 +1,6 @@
 /* convert: one number format to another. Three ways to one result: a table over all codes of a source of 8 bits or fewer,
- * lanes (convert_round.h) where binary32 or binary64 hold the source, and one number after the other for the rest. */
+ * lanes (convert_round.h) where binary32 or binary64 hold the source, and one number after the other for the rest. Where
+ * numbers are ordinary, strips (convert_strips.h) are a short cut for the first two. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -509,10 +510,7 @@ int emu_convert_over(const emu_conversion *how, int64_t n, int64_t size, const v
     for (int64_t i = ordinary(blocks, divisors) ? blocks : 0; i < blocks; i++)
         if (!take_apart(&wide.from, divisors[i], &unused))
             return EMU_BAD_ROW;
-    bool binary64 = how->from.bits == 64 && how->from.frac_bits == 52 && how->from.bias == 1023
-                    && how->from.specials == EMU_SPECIALS_IEEE && how->from.is_signed && !how->from.low_pad;
-    bool binary32 = how->from.bits == 32 && how->from.frac_bits == 23 && how->from.bias == 127
-                    && how->from.specials == EMU_SPECIALS_IEEE && how->from.is_signed;
+    bool binary64 = is_ieee(&how->from, 64, 11), binary32 = is_ieee(&how->from, 32, 8);
     if (isa > EMU_ISA_PORTABLE && (binary32 || (binary64 && moderate(n, x, blocks, divisors)))
         && ((binary32 && by_powers(&c, blocks, divisors) && in_lanes(&p, &c, 32, false, count))
             || in_lanes(&p, &wide, 64, false, count))) {
